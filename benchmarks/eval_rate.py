@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -37,7 +38,9 @@ def policy(run: Path, cameras: int) -> None:
     config = load("tiny", {"data": {"cameras": names}, "model": {"cameras": cameras}})
     sizes = (config.model.action_dim, config.model.proprio_dim)
     norms = Norms(*(Scale((-1.0,) * size, (1.0,) * size) for size in sizes))
-    state = checkpoint.TrainingState(1, {"random": norms})
+    names_of_state = ("TrainingState", "State")  # now, and in earlier versions
+    state_of = next(vars(checkpoint)[n] for n in names_of_state if n in vars(checkpoint))
+    state = state_of(1, {"random": norms})
     weights = build(config.model, 0).state_dict()
     checkpoint.write(checkpoint.place(run, 1), config, state, {"model": weights})
 
@@ -88,13 +91,25 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=1, choices=(1, 2))
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--here", nargs="*", default=[], help="more words for `eval`, here only")
+    parser.add_argument("--policy", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--here",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="last: more words for `eval`, here only",
+    )
     options = parser.parse_args()
+    if options.policy:
+        policy(options.policy, options.cameras)
+        return
     each: dict[Path, list[float]] = {HERE: [], options.other: []}
     files = {}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        policy(run, options.cameras)
+        # By the other one: what it writes opens here, too.
+        command = [sys.executable, __file__, options.other, "--cameras", options.cameras]
+        environ = {**os.environ, "PYTHONPATH": str(options.other)}
+        subprocess.run([*map(str, command), "--policy", str(run)], check=True, env=environ)
         for number in range(options.rounds):
             for checkout, seconds in each.items():
                 flags_here = options.here if checkout == HERE else []

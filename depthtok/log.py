@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from depthtok.config import to_json
 from depthtok.errors import OutputError
@@ -24,14 +24,62 @@ def plain(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+QUIET = "DEPTHTOK_QUIET"
+"""Set in the environment (by `depthtok --quiet`, too): no progress, no `next:`, no titles."""
+RED, YELLOW, CYAN = "31;1", "33;1", "36"
+
+
+@runtime_checkable
+class TextStream(Protocol):
+    """What is used of stdout and stderr, or of what replaces them."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool: ...
+
+
+def quiet() -> bool:
+    """Whether only results, warnings and errors are printed."""
+    return os.environ.get(QUIET, "0") not in ("", "0")
+
+
+def coloured(text: str, colour: str, stream: TextStream) -> str:
+    """`text` in a colour where the stream is a terminal that shows any and NO_COLOR is not set."""
+    shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{colour}m{text}\x1b[0m" if shown else text
+
+
+@contextmanager
+def above_bars() -> Iterator[None]:
+    """Takes progress bars off the screen for what is printed in the block, and shows them again
+    below it."""
+    std = sys.modules.get("tqdm.std")
+    if std is None:
+        yield
+        return
+    with std.tqdm.external_write_mode(file=sys.stderr):
+        yield
+
+
 def say(*lines: str, json: bool = False) -> None:
     """Print lines for people: what was made, where, what to type next.
 
     On stdout, or on stderr with `json`, because then stdout belongs to the result alone.
     """
-    text = "\n".join(map(plain, lines))
+    _say("\n".join(map(plain, lines)), json=json)
+
+
+def title(text: str) -> None:
+    """Print the heading of a step of a larger command, below an empty line; not when `quiet`."""
+    if not quiet():
+        _say(f"\n{plain(text)}", json=False)
+
+
+def _say(text: str, *, json: bool) -> None:
     if json:
-        with silenced():
+        with silenced(), above_bars():
             print(text, file=sys.stderr, flush=True)
     else:
         _out(text)
@@ -41,9 +89,10 @@ _suggesting: ContextVar[bool] = ContextVar("suggesting", default=True)
 
 
 def suggest(text: str, json: bool = False) -> None:
-    """Print what to type next, unless a larger command has planned that already."""
-    if _suggesting.get():
-        say(f"next: {text}", json=json)
+    """Print what to type next, unless a larger command has planned that already, or `quiet`."""
+    if _suggesting.get() and not quiet():
+        head = coloured("next:", CYAN, sys.stderr if json else sys.stdout)
+        _say(f"{head} {plain(text)}", json=json)
 
 
 def typed(*words: object) -> str:
@@ -87,8 +136,9 @@ def warn(text: str) -> None:
     of which find the same, the first one does."""
     if os.environ.get("RANK", "0") != "0":
         return
-    with silenced():
-        print(f"warning: {plain(text)}", file=sys.stderr, flush=True)
+    head = coloured("warning:", YELLOW, sys.stderr)
+    with silenced(), above_bars():
+        print(f"{head} {plain(text)}", file=sys.stderr, flush=True)
 
 
 def result(value: Any) -> None:
@@ -100,7 +150,8 @@ def _out(text: str) -> None:
     """Prints on stdout. Raises `OutputError` where it cannot be written, on a full disk; a reader
     that went away (`| head`) is an error of the system's."""
     try:
-        print(text, flush=True)
+        with above_bars():
+            print(text, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:

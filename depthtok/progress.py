@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,20 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from depthtok.errors import DepthtokError
 from depthtok.format import human_duration, human_number
-from depthtok.log import silenced
+from depthtok.log import TextStream, quiet, silenced
 
 Extra = float | int | str
-
-
-@runtime_checkable
-class TextStream(Protocol):
-    """What is used of stderr, or of what replaces it."""
-
-    def write(self, text: str, /) -> object: ...
-
-    def flush(self) -> None: ...
-
-    def isatty(self) -> bool: ...
+SHORT = "| {n_fmt}/{total_fmt} [{remaining} left]"
+BAR = 10  # columns that a bar has on a terminal, whatever is said beside it
 
 
 @runtime_checkable
@@ -48,19 +39,28 @@ def progress(
     *,
     done: int = 0,
     interval: float = 30.0,
+    plain: bool = True,
     clock: Callable[[], float] = time.monotonic,
     stream: TextStream | None = None,
 ) -> Iterator[Bar]:
-    """Show the progress of a `with` block on stderr (or `stream`). Blocks may be nested.
+    """Show the progress of a `with` block on stderr (or `stream`). Blocks may be nested: on a
+    terminal, the bar of the inner one is below that of the outer one.
 
     `total` is None where it is not known; `done` were there before the start, so they count for
-    the share but not for the rate. `interval` (s) spaces the plain lines.
+    the share but not for the rate. `interval` (s) spaces the plain lines; without `plain`, nothing
+    is shown but on a terminal or in a notebook. When `quiet`, nothing is shown at all.
     """
+    if quiet():
+        yield Unseen()
+        return
     notebook, stream = stream is None and _in_notebook(), stream or sys.stderr
     if notebook or stream.isatty():
         kind = import_module("tqdm.notebook" if notebook else "tqdm").tqdm
         with _bar(kind, total, unit, label, done, stream) as bar:
             yield bar
+        return
+    if not plain:
+        yield Unseen()
         return
     lines = Lines(total, unit, label, done, interval, clock, stream)
     try:
@@ -70,6 +70,16 @@ def progress(
             lines.finish("stopped")
         raise
     lines.finish("done")
+
+
+class Unseen:
+    """Progress that nobody sees."""
+
+    def advance(self, n: int = 1, **extra: Extra) -> None:
+        """Nothing."""
+
+    def reach(self, done: int, **extra: Extra) -> None:
+        """Nothing."""
 
 
 @dataclass
@@ -157,10 +167,12 @@ def _bar(
     class Shown(kind):
         monitor_interval = 0  # no watching thread: it would not survive a fork
         reached = False
+        extras: tuple[str, ...] = ()
 
         def advance(self, n: int = 1, **extra: Extra) -> None:
             if extra:
-                self.set_postfix_str(", ".join(_extra_texts(extra)), refresh=False)
+                self.extras = tuple(_extra_texts(extra))
+                self.set_postfix_str(", ".join(self.extras), refresh=False)
             self.update(n)
 
         def reach(self, done: int, **extra: Extra) -> None:
@@ -169,6 +181,9 @@ def _bar(
                 self.initial = self.n = self.last_print_n = done
                 self.start_t = self.last_print_t = self._time()
             self.advance(done - int(self.n), **extra)
+
+        def __str__(self) -> str:
+            return fitted(self.format_meter, self.format_dict, self.extras)
 
     with Shown(
         total=total,
@@ -180,6 +195,36 @@ def _bar(
         smoothing=0.1,
     ) as bar:
         yield bar
+
+
+def fitted(meter: Callable[..., str], facts: dict, extras: Sequence[str]) -> str:
+    """tqdm's line of these facts, in which the bar keeps `BAR` columns: a label gets a third of the
+    line, its middle being left out; where that is not enough the last of the extras go, then the
+    rate, then the rest of the label."""
+    columns = facts["ncols"]
+    if not columns or not facts["total"]:
+        return meter(**facts)
+    prefix = facts["prefix"]
+    facts = {**facts, "prefix": _shorter(prefix, len(prefix) - columns // 3)}
+
+    def length(**changes: str) -> int:
+        return len(meter(**{**facts, **changes, "ncols": None}))
+
+    for count in range(len(extras), -1, -1):
+        postfix = ", ".join(extras[:count])
+        if length(postfix=postfix, bar_format="{l_bar}{r_bar}") + BAR <= columns:
+            return meter(**{**facts, "postfix": postfix})
+    excess = length(postfix="", bar_format="{l_bar}" + SHORT) + BAR - columns
+    label = _shorter(facts["prefix"], excess)
+    return meter(**{**facts, "postfix": "", "prefix": label, "bar_format": "{l_bar}{bar}" + SHORT})
+
+
+def _shorter(label: str, excess: int) -> str:
+    """A label without so many characters of its middle."""
+    room = len(label) - excess - 1
+    if excess <= 0 or room < 2:
+        return label if excess <= 0 else ""
+    return f"{label[: room - room // 2]}\u2026{label[len(label) - room // 2 :]}"
 
 
 def _extra_texts(extra: dict[str, Extra]) -> list[str]:

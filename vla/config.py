@@ -267,6 +267,7 @@ class TrainConfig:
     ema: Annotated[float, "decay per step of the weights' moving average; 0: none"] = 0.0
     precision: Annotated[str, "of activations and products: fp32, bf16; weights: fp32"] = "fp32"
     fast: Annotated[bool, "the arithmetic in an order that suits GPUs; last bits differ"] = False
+    fast_cpu: Annotated[bool, "the same for CPUs; see docs/model.md"] = False
     deterministic: Annotated[
         bool, "two runs of one seed are equal to the bit on CUDA, too; slower there"
     ] = False

@@ -39,7 +39,8 @@ class Ablation:
 class SeedRun:
     """One training of an arm, and its trials. Picklable."""
 
-    study: Path
+    results: Path  # the folder of all seeds' files
+    log: Path
     arm: str
     seed: int
     run: Path
@@ -52,10 +53,6 @@ class SeedRun:
         return f"{self.arm}, seed {self.seed}"
 
     @property
-    def log(self) -> Path:
-        return self.study / "results" / self.arm / f"seed-{self.seed}.log"
-
-    @property
     def config(self) -> Config:
         return self.training["settings"]
 
@@ -65,7 +62,7 @@ class SeedRun:
         from pipelines.ablate.seed_result import SeedResult
         from vla.config import Config
 
-        path = SeedResult.path(self.study, self.arm, self.seed)
+        path = SeedResult.path(self.results, self.arm, self.seed)
         if not path.is_file():
             return None
         result = SeedResult.read(path)
@@ -92,7 +89,7 @@ class SeedRun:
         evaluation = None if self.playing is None else self.run / "eval"
         SeedResult.of(
             self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost
-        ).write(self.study)
+        ).write(self.results)
 
 
 def _cpu_s() -> float:
@@ -109,6 +106,8 @@ def ablate(
     difference: Annotated[
         float, Flag("of success rates to plan for, in points; 0: several", least=0, most=100)
     ] = 0,
+    first: Annotated[int, Flag("only so many of the seeds, the first ones; 0: all", least=0)] = 0,
+    report: Annotated[bool, "conclude from the runs that are finished; trains nothing"] = False,
 ) -> Ablation | PowerPlan:
     """Train arms over several seeds, play them, and say what differs.
 
@@ -119,11 +118,12 @@ def ablate(
     from depthtok.disk.locks import writing
 
     study = Study.read(load_toml(config), str(config))
+    study = study.first(first) if first else study
     runs = _runs(study, one_core=bool(jobs or nice))
     if plan:
         return _plan(study, runs, difference)
     with writing(study.out):
-        failures = _carry_out(runs, jobs, nice)
+        failures = {} if report else _carry_out(runs, jobs, nice)
         return _concluded(study, runs, failures, str(config))
 
 
@@ -135,7 +135,8 @@ def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
     for (name, seed, out), (_, arguments) in zip(study.runs(), trainings, strict=True):
         depth = arguments["settings"].model.depth
         playing = study.played(out, depth.target if depth.uses_depth else "")
-        runs.append(SeedRun(study.out, name, seed, out, arguments, playing, study.of_trials))
+        places = study.results, study.log(name, seed)
+        runs.append(SeedRun(*places, name, seed, out, arguments, playing, study.of_trials))
     return runs
 
 
@@ -181,10 +182,11 @@ def _concluded(
     results = _finished(study, runs)
     common = set.intersection(*({r.seed for r in several} for several in results.values()))
     if not common:
-        failed = "; ".join(f"{run}: {words}" for run, words in failures.items())
+        failed = "".join(f"; {run}: {words}" for run, words in failures.items())
         raise DepthtokError(
-            f"no seed is finished in all arms: {failed}",
-            remedy="mend what failed, and run the command again: what is finished is kept",
+            f"no seed is finished in all arms{failed}",
+            remedy="run the command again, without --report and once what failed is mended: what "
+            "is finished is kept",
         )
     figures = {}
     for name, several in results.items():

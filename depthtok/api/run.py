@@ -119,12 +119,17 @@ def run(
 def carry_out(description: Description) -> WholeRun:
     """The stages in order. A stage with failed episodes lets the next ones go on."""
     from depthtok.disk.locks import writing
+    from depthtok.progress import progress
 
     steps = prepared(description)
     done = []
-    with writing(description.out):
+    with (
+        writing(description.out),
+        progress(len(steps), "stages", f"run {description.out}", plain=False) as bar,
+    ):
         for step in steps:
             done.append(taken(step, COMMANDS[step.command]))
+            bar.advance()
     result = WholeRun(description.out, tuple(done))
     if result.exit_code:
         return WholeRun(description.out, tuple(done), tuple(not_whole(description)))

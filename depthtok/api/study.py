@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ _OF_PLACE = ("simulators", "workers", "device", "videos")
 """Arguments of eval that change no trial."""
 _KINDS = {
     "out": Path,
+    "results": Path,
     "seeds": tuple[int, ...],
     "variants": list[str] | dict[str, Any],
     "train-vla": dict[str, Any],
@@ -38,7 +39,7 @@ _KINDS = {
     "compare": list[list[str]],
 }
 _NEEDED = ("out", "seeds", "variants", "train-vla")
-_RESERVED = "results"  # where the files of the seeds lie
+_RESERVED = "results"  # of `out`: where logs lie, and the files of the seeds if not elsewhere
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Study:
     flags: Mapping[str, Any]  # of train-vla, for all
     playing: Mapping[str, object] | None = None  # arguments of eval, where policies are played
     compare: tuple[tuple[str, str], ...] = ()  # the first is the primary difference
+    results_elsewhere: Path | None = None  # where the files of the seeds lie, if not in `out`
 
     @classmethod
     def read(cls, content: Mapping[str, Any], where: str) -> Study:
@@ -77,13 +79,31 @@ class Study:
             of_eval = f"{where}: [eval]"
             playing = _flags(values["eval"], of_eval, read(evaluate), _DECIDED_OF_EVAL)
         pairs = tuple(_pairs(values.get("compare"), [*variants], where))
-        return cls(values["out"], values["seeds"], variants, flags, playing, pairs)
+        elsewhere = values.get("results")
+        return cls(values["out"], values["seeds"], variants, flags, playing, pairs, elsewhere)
 
     def runs(self) -> Iterator[tuple[str, int, Path]]:
         """Variant, seed and place of every training."""
         for seed in self.seeds:
             for name in self.variants:
                 yield name, seed, self.run(name, seed)
+
+    @property
+    def results(self) -> Path:
+        """Where the files of the seeds lie."""
+        return self.results_elsewhere or self.out / _RESERVED
+
+    def first(self, seeds: int) -> Study:
+        """The same with so many of its seeds only. Raises `ConfigError` if it has fewer."""
+        if seeds > len(self.seeds):
+            raise ConfigError(
+                f"there are {len(self.seeds)} seeds, not {seeds}", remedy="give a smaller --first"
+            )
+        return replace(self, seeds=self.seeds[:seeds])
+
+    def log(self, name: str, seed: int) -> Path:
+        """What a training says, where it has a process of its own."""
+        return self.out / _RESERVED / name / f"seed-{seed}.log"
 
     def run(self, name: str, seed: int) -> Path:
         """Where a training lies."""

@@ -17,7 +17,17 @@ HELP = """Depth tokens for any robot data set, and the QDepth-VLA that trains on
 
 From a data set to a policy: convert, annotate, train-vqvae, tokenize, train-vla. `run` does all
 of it, and `demo` shows all of it on data that ships with the package. `depthtok --version` says
-which version this is."""
+which version this is; `depthtok --quiet COMMAND ...` prints results, warnings and errors alone."""
+
+GROUPS = {
+    "To begin with": ("demo", "doctor", "inspect", "run"),
+    "Episodes": ("convert", "collect", "export"),
+    "Depth": ("annotate", "audit-depth", "finetune-depth"),
+    "Codes": ("train-vqvae", "eval-vqvae", "tokenize", "decode"),
+    "Policies": ("train-vla", "eval-depth", "eval", "serve", "ablate", "inspect-mask"),
+    "Look, compare, keep": ("report", "view", "compare", "verify", "copy", "push", "settings"),
+}
+"""Headings of `depthtok --help`, and the commands below them."""
 
 
 def __getattr__(name: str) -> Any:
@@ -44,7 +54,7 @@ def app_for(words: Sequence[str]) -> typer.Typer:
 
 def built(chosen: Iterable[Command]) -> typer.Typer:
     """An application of these commands."""
-    app = new_app(HELP)
+    app = new_app(HELP, GROUPS)
     app.callback()(lambda: None)  # a command alone is named on the command line all the same
     for command in chosen:
         command.register(app)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthtok.api.audit_depth import DepthAudit, audit_depth
 from depthtok.cli.options import Command
 from depthtok.format import human_bytes
-from depthtok.log import result, say
+from depthtok.log import result, say, suggest
+from depthtok.log import typed as command
 
 if TYPE_CHECKING:
     from pipelines.audit.comparison import EstimatorComparison
@@ -28,7 +30,11 @@ SHOWN = {
 }
 
 
-def tell(audit: DepthAudit | EstimatorComparison | ConsistencyAudit, json: bool) -> int:
+def tell(
+    audit: DepthAudit | EstimatorComparison | ConsistencyAudit,
+    estimated: list[Path] | None,
+    json: bool,
+) -> int:
     """Prints figures and findings. Exit code 1 if depth of a camera is wrong or weak; of several
     estimators, if depth of one is wrong, or none is better than an answer without the image."""
     from pipelines.audit.comparison import EstimatorComparison
@@ -42,6 +48,8 @@ def tell(audit: DepthAudit | EstimatorComparison | ConsistencyAudit, json: bool)
         if json:
             cameras, clips = list(map(plain, audit.cameras)), list(map(plain, audit.clips))
             result({"cameras": cameras, "clips": clips})
+        if estimated and not audit.wrong and not audit.weak:
+            suggest(command("train-vqvae", estimated[0], "--out", "CODEBOOK"), json=json)
         return 1 if audit.wrong or audit.weak else 0
     if isinstance(audit, EstimatorComparison):
         say(*_side_by_side(audit), last, json=json)

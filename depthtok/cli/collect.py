@@ -9,7 +9,7 @@ from depthtok.api.collect import collect
 from depthtok.cli.options import Command
 from depthtok.cli.stage_results import SHOWN_FAILURES
 from depthtok.format import human_count, human_duration
-from depthtok.log import result, say, typed
+from depthtok.log import result, say, suggest, typed
 from pipelines.sim.config import CollectConfig
 
 if TYPE_CHECKING:
@@ -18,18 +18,23 @@ if TYPE_CHECKING:
 
 def tell(outcome: Outcome, out: Path, settings: CollectConfig, *, json: bool) -> int:
     """How many episodes there are, which failed, and what to type next."""
-    say(*_lines(outcome, out, settings), json=json)
+    lines, then = _lines(outcome, out, settings)
+    say(*lines, json=json)
+    if then:
+        suggest(then, json=json)
     if json:
         result(outcome)
     return outcome.exit_code
 
 
-def _lines(outcome: Outcome, out: Path, settings: CollectConfig) -> list[str]:
+def _lines(outcome: Outcome, out: Path, settings: CollectConfig) -> tuple[list[str], str]:
+    """What was recorded, and what to type next; "" where it is not done."""
     from depthtok.sources.schema import Schema
     from pipelines.collect import CollectStage
 
     stage = CollectStage(out, settings)
 
+    then = ""
     lines = [
         f"{out}: {human_count(outcome.episodes)} successful episodes, "
         f"{human_count(outcome.steps)} steps; {outcome.made} made, {outcome.kept} kept, in "
@@ -44,8 +49,8 @@ def _lines(outcome: Outcome, out: Path, settings: CollectConfig) -> list[str]:
     else:
         # A data set of another name has the same schema, which is not found by that name.
         schema = () if Schema.find(stage.name) else ("--schema", stage.usual_name)
-        lines.append(f"next: {typed('convert', out, *schema, '--out', f'{out}.episodes')}")
-    return lines
+        then = typed("convert", out, *schema, "--out", f"{out}.episodes")
+    return lines, then
 
 
 COMMAND = Command(collect, tell)

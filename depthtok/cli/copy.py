@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from depthtok.api.copy import copy
 from depthtok.cli.options import Command
 from depthtok.format import human_bytes
-from depthtok.log import result, say
+from depthtok.log import result, say, suggest, typed
 
 if TYPE_CHECKING:
     from depthtok.copies.copying import Copied
@@ -22,6 +22,8 @@ def tell(copied: Copied, json: bool) -> int:
     if copied.verified:
         lines.append(f"{copied.verified} parts read again: every byte is as it should be")
     say(*lines, json=json)
+    if not copied.verified:
+        suggest(typed("copy", copied.source, copied.target, "--then-verify"), json=json)
     if json:
         result(copied)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from depthtok.api.demo import Demo, demo
 from depthtok.cli.options import Command
 from depthtok.cli.run import tell_step
-from depthtok.log import say
+from depthtok.log import say, suggest, typed
 
 MADE = {
     "sample/episodes": "actions, states, instructions, and where each image lies",
@@ -31,6 +31,7 @@ def tell(shown: Demo, out: Path) -> int:
         lines = [f"  {out / name!s:<{width}}  {words}" for name, words in MADE.items()]
         page = f"look:  open {shown.page} in a browser"
         say("", "What was made:", *lines, *shown.failed, page)
+        suggest(typed("inspect", "YOUR_DATA_SET"))
     return shown.exit_code
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from depthtok.errors import ConfigError, DepthtokError
-from depthtok.log import let_go_of_stdout, plain, say, silenced
+from depthtok.log import QUIET, RED, coloured, let_go_of_stdout, plain, say, silenced
 from depthtok.signals import Stopped
 
 
@@ -51,6 +52,9 @@ def main() -> None:
 
             say(metadata.version("depthtok"))
             return
+        if "--quiet" in sys.argv:  # of all commands: it is none of the flags of one
+            sys.argv[1:] = [word for word in sys.argv[1:] if word != "--quiet"]
+            os.environ[QUIET] = "1"  # for the processes that it starts, too
         require_own_packages()  # before they are imported
         from depthtok.cli.application import app_for
 
@@ -72,7 +76,7 @@ def main() -> None:
 def _refuse(error: DepthtokError) -> NoReturn:
     """Prints problem and remedy on stderr, and exits with code 2 even where that fails."""
     with silenced():
-        print(f"error: {plain(error.problem)}", file=sys.stderr)
+        print(f"{coloured('error:', RED, sys.stderr)} {plain(error.problem)}", file=sys.stderr)
         if error.remedy:
             print(f"  fix: {plain(error.remedy)}", file=sys.stderr)
     let_go_of_stdout()

@@ -16,7 +16,7 @@ from functools import wraps
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from depthtok.api.interface import Interface, read
 from depthtok.api.parameters import MISSING, Parameter, bare, default_text
@@ -65,9 +65,34 @@ class GroupedCommand(TyperCommand):
                     formatter.write_dl(records)
 
 
-def new_app(help: str) -> typer.Typer:
-    """A typer application that starts fast and leaves tracebacks and brackets alone."""
+def grouped(groups: Mapping[str, tuple[str, ...]]) -> type[TyperGroup]:
+    """An application whose help lists its commands below these headings; what is in none of them
+    comes last."""
+
+    class GroupedCommands(TyperGroup):
+        def format_commands(self, ctx: Any, formatter: Any) -> None:
+            """Writes names and first sentences."""
+            visible = {
+                name: command.get_short_help_str(limit=200)
+                for name, command in self.commands.items()
+                if not command.hidden
+            }
+            listed = {name for names in groups.values() for name in names}
+            others = tuple(name for name in visible if name not in listed)
+            for heading, names in {**groups, "Commands": others}.items():
+                rows = [(name, visible[name]) for name in names if name in visible]
+                if rows:
+                    with formatter.section(heading):
+                        formatter.write_dl(rows)
+
+    return GroupedCommands
+
+
+def new_app(help: str, groups: Mapping[str, tuple[str, ...]] | None = None) -> typer.Typer:
+    """A typer application that starts fast and leaves tracebacks and brackets alone. Its help lists
+    the commands below the headings of `groups`."""
     return typer.Typer(
+        cls=grouped(groups or {"Commands": ()}),
         help=help,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

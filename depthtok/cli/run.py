@@ -7,7 +7,7 @@ from typing import Any
 from depthtok.api.run import Done, Step, WholeRun, run
 from depthtok.cli import annotate, audit_depth, convert, tokenize, train_vla, train_vqvae
 from depthtok.cli.options import Command
-from depthtok.log import say, unsuggesting
+from depthtok.log import say, suggest, title, typed, unsuggesting
 
 STEPS = {
     module.COMMAND.name: module.COMMAND
@@ -19,6 +19,8 @@ def tell(whole: WholeRun) -> int:
     """What is not whole."""
     if whole.exit_code:
         say("", *whole.failed)
+    if (whole.out / "policy").is_dir():
+        suggest(typed("report", whole.out / "policy"))
     return whole.exit_code
 
 
@@ -26,7 +28,7 @@ def tell_step(event: Any) -> int:
     """The title of a step that begins, and what its command says of one that ended."""
     if isinstance(event, Step):
         if event.title:
-            say("", f"[{event.number}] {event.title}")
+            title(f"[{event.number}] {event.title}")
     elif isinstance(event, Done):
         command = STEPS[event.step.command]
         with unsuggesting():

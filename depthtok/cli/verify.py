@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from depthtok.api.verify import Verification, verify
 from depthtok.cli.options import Command
-from depthtok.log import result, say
+from depthtok.log import result, say, suggest
 
 
 def tell(verification: Verification, json: bool) -> int:
@@ -17,9 +17,9 @@ def tell(verification: Verification, json: bool) -> int:
     if verification.dropped:
         again = f"run `depthtok {verification.stage}` again to rebuild them"
         lines.append(f"dropped: {', '.join(verification.dropped)}; {again}")
-    elif verification.mendable:
-        lines.append("next: the same command with --repair")
     say(*lines, json=json)
+    if verification.mendable and not verification.dropped:
+        suggest("the same command with --repair", json=json)
     if json:
         findings = [vars(finding) for finding in verification.findings]
         result({"findings": findings, "dropped": verification.dropped})

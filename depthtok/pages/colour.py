@@ -46,6 +46,11 @@ def code_picture(codes: UInt8[np.ndarray, "h w"], cell: int = 8) -> UInt8[np.nda
     return np.kron(code_colours()[codes], np.ones((cell, cell, 1), np.uint8))
 
 
+def ramp(number: int) -> UInt8[np.ndarray, "n 3"]:
+    """Colours from the coldest to the warmest, evenly spaced."""
+    return _turbo()[np.rint(np.linspace(0, 255, number)).astype(int)]
+
+
 @cache
 def _turbo() -> UInt8[np.ndarray, "256 3"]:
     from matplotlib import colormaps

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -25,6 +26,21 @@ MOST_POINTS = 1200  # per line; more would not be visible
 Numbers = Sequence[float | None] | Shaped[np.ndarray, " n"]
 Line = tuple[Numbers, Numbers]  # x and y, of equal length
 ForestRow = tuple[str, float, float | None, float | None]  # label, estimate, its interval
+SIZE, WIDE, SMALL = (5.2, 3.1), (10.0, 3.2), (3.6, 2.1)  # inches
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small drawing with its name and what is to be said of it: a curve of `y` over `x`, or with
+    `counted` the counts `y` between the edges `x`."""
+
+    name: str
+    note: str
+    x: Sequence[float | None] | Shaped[np.ndarray, " edges"]
+    y: Numbers
+    x_label: str
+    y_label: str
+    counted: bool = False
 
 
 def colour(number: int) -> str:
@@ -54,7 +70,7 @@ def draw_curves(
         if log and any(np.any(np.asarray(line.get_ydata()) > 0) for line in axes.lines):
             axes.set_yscale("log")
 
-    return _drawing(title, paint, x_label, y_label, wide)
+    return _drawing(title, paint, x_label, y_label, WIDE if wide else SIZE)
 
 
 def draw_histogram(
@@ -62,6 +78,7 @@ def draw_histogram(
     counts: Shaped[np.ndarray, " n"],
     edges: Float[np.ndarray, " n+1"],
     x_label: str,
+    y_label: str,
     wide: bool,
 ) -> Markup:
     """A histogram of counts between edges."""
@@ -70,7 +87,23 @@ def draw_histogram(
         axes.stairs(counts, edges, fill=True, color=colour(0), alpha=0.85)
         axes.set_ylim(bottom=0)
 
-    return _drawing(title, paint, x_label, "count", wide)
+    return _drawing(title, paint, x_label, y_label, WIDE if wide else SIZE)
+
+
+def draw_panel(title: str, panel: Panel) -> Markup:
+    """A small drawing, one of several below a title."""
+    x, y = np.asarray(panel.x, float), np.asarray(panel.y, float)
+
+    def paint(axes: Axes) -> None:
+        if panel.counted:
+            axes.stairs(y, x, fill=True, color=colour(0), alpha=0.85)
+            axes.set_ylim(bottom=0)
+        else:
+            axes.plot(*thinned(x, y), color=colour(0), lw=1.4)
+        axes.locator_params(nbins=4)
+
+    words = f"{title}: {panel.name}" + (f", {panel.note}" if panel.note else "")
+    return _drawing(words, paint, panel.x_label, panel.y_label, SMALL)
 
 
 def draw_forest(title: str, rows: Sequence[ForestRow], x_label: str, wide: bool) -> Markup:
@@ -89,7 +122,7 @@ def draw_forest(title: str, rows: Sequence[ForestRow], x_label: str, wide: bool)
         axes.set_yticks(range(len(rows)), labels, parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
 
-    return _drawing(title, paint, x_label, "", wide)
+    return _drawing(title, paint, x_label, "", WIDE if wide else SIZE)
 
 
 def thinned(
@@ -106,12 +139,16 @@ def thinned(
 
 
 def _drawing(
-    title: str, paint: Callable[[Axes], None], x_label: str, y_label: str, wide: bool
+    title: str,
+    paint: Callable[[Axes], None],
+    x_label: str,
+    y_label: str,
+    size: tuple[float, float],
 ) -> Markup:
     # The salt makes ids stable, and distinct between the drawings of one page.
     salt = f"{title}/{x_label}/{y_label}"
     with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(10, 3.2) if wide else (5.2, 3.1), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         _style(axes)
         paint(axes)

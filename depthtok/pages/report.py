@@ -2,64 +2,46 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
-from jinja2 import Environment, StrictUndefined
+from jaxtyping import Shaped
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from PIL import Image
 
 from depthtok.disk.files import write_atomic
 from depthtok.format import human_number
-from depthtok.pages.plots import (
-    ForestRow,
-    Line,
-    colour,
-    dash,
-    draw_curves,
-    draw_forest,
-    draw_histogram,
-)
+from depthtok.pages.film import Film
+from depthtok.pages.pictures import FrameRow, Picture
+from depthtok.pages.plots import ForestRow, Line, Panel, colour, dash
+from depthtok.pages.related import block_of, link_back, related_links
+from depthtok.pages.scale import ColourBar
+from depthtok.pages.sections import Section, with_drawings
 
-HALF = {"facts", "curves", "histogram"}  # shown two side by side
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image and its caption, which is also its alt text."""
-
-    pixels: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]
-    caption: str
-
-    def data_uri(self) -> str:
-        """The pixels as a PNG in a data URI."""
-        png = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(self.pixels)).save(png, "png")
-        return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+LIMIT = 1_950_000  # bytes of a page
+SIDES = (384, 256, 160, 96)  # px, of pictures: the first with which the page is within the limit
 
 
 class Report:
     """A page that explains a result. Each method adds a section and returns the report.
 
-    The files depend only on the arguments: equal reports give equal bytes.
+    The files depend only on the arguments, and on which related pages there are: equal reports give
+    equal bytes. A section that is `folded` shows its title until somebody opens it; long tables,
+    lists and rows of frames fold what is beyond a first part by themselves.
     """
 
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title, self.subtitle = title, subtitle
         self._numbers: dict[str, Any] = {}
-        self._sections: list[dict[str, Any]] = []
+        self._sections: list[Section] = []
+        self._related: list[Path] = []
 
     def numbers(self, figures: Mapping[str, Any]) -> Report:
         """The most important figures, at the top of the page and of the JSON.
@@ -69,24 +51,37 @@ class Report:
         self._numbers |= plain(figures)
         return self
 
-    def text(self, *paragraphs: str, title: str = "") -> Report:
+    def related(self, folders: Iterable[Path]) -> Report:
+        """Other results that this one is about, by their folders: where they have a page, the two
+        pages link to each other once this one is written."""
+        self._related += [Path(folder) / "report.html" for folder in folders]
+        return self
+
+    def text(self, *paragraphs: str, title: str = "", folded: bool = False) -> Report:
         """Paragraphs of plain text; text in backticks is shown as code."""
-        return self._add("text", title, paragraphs=list(paragraphs))
+        return self._add("text", title, folded, paragraphs=list(paragraphs))
 
     def links(self, title: str, pages: Mapping[str, Path], directory: Path) -> Report:
         """Links to other pages by name, relative to the `directory` of this one."""
         relative = {name: os.path.relpath(page, directory) for name, page in pages.items()}
         return self._add("links", title, pages=relative)
 
-    def facts(self, title: str, facts: Mapping[str, Any]) -> Report:
+    def facts(self, title: str, facts: Mapping[str, Any], *, folded: bool = False) -> Report:
         """A list of names and values."""
-        return self._add("facts", title, facts=plain(facts))
+        return self._add("facts", title, folded, facts=plain(facts))
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Report:
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        *,
+        folded: bool = False,
+    ) -> Report:
         """A table of text and numbers; None is an empty cell."""
         cells = plain(list(rows))
         assert all(len(row) == len(columns) for row in cells), f"{title}: a row of another length"
-        return self._add("table", title, columns=list(columns), rows=cells)
+        return self._add("table", title, folded, columns=list(columns), rows=cells)
 
     def curves(
         self, title: str, series: Mapping[str, Line], x_label: str, y_label: str, log: bool = False
@@ -102,100 +97,131 @@ class Report:
         values = np.asarray(values, float).ravel()
         finite = values[np.isfinite(values)]
         counts, edges = np.histogram(finite, bins)
-        left_out = len(values) - len(finite)
-        spread = {"edges": plain(edges), "counts": plain(counts), "not_finite": left_out}
-        return self._add("histogram", title, x_label=x_label, **spread)
+        return self.counts(title, counts, edges, x_label, not_finite=len(values) - len(finite))
+
+    def counts(
+        self,
+        title: str,
+        counts: Shaped[np.ndarray, " bins"],
+        edges: Shaped[np.ndarray, " edges"],
+        x_label: str = "",
+        y_label: str = "count",
+        not_finite: int = 0,
+    ) -> Report:
+        """A histogram that is counted already: `counts` between `edges`."""
+        spread = {"edges": plain(edges), "counts": plain(counts), "not_finite": not_finite}
+        return self._add("histogram", title, x_label=x_label, y_label=y_label, **spread)
+
+    def panels(
+        self, title: str, panels: Iterable[Panel], note: str = "", *, folded: bool = False
+    ) -> Report:
+        """Small drawings side by side, one a column of the data."""
+        return self._add("panels", title, folded, panels=list(panels), note=note)
 
     def forest(self, title: str, rows: Iterable[ForestRow], x_label: str) -> Report:
         """Estimates by label with their intervals (None: not known), beside a line at 0."""
         return self._add("forest", title, x_label=x_label, rows=plain(list(rows)))
 
-    def pictures(self, title: str, pictures: Iterable[Picture], columns: int = 4) -> Report:
-        """A grid of images, `columns` wide if the window has room."""
-        return self._add("pictures", title, pictures=list(pictures), columns=columns)
+    def pictures(
+        self,
+        title: str,
+        pictures: Iterable[Picture],
+        columns: int = 4,
+        bars: Sequence[ColourBar] = (),
+    ) -> Report:
+        """A grid of images, `columns` wide if the window has room, and what their colours mean."""
+        listed, shown = list(pictures), list(bars)
+        return self._add("pictures", title, pictures=listed, columns=columns, bars=shown)
+
+    def frames(
+        self, title: str, rows: Iterable[FrameRow], *, shown: int = 4, folded: bool = False
+    ) -> Report:
+        """Frames one below another, each with its pictures side by side; all but the first `shown`
+        are folded."""
+        return self._add("frames", title, folded, rows=list(rows), shown=shown)
+
+    def film(self, title: str, film: Film) -> Report:
+        """Every step of an episode, under one slider."""
+        return self._add("film", title, film=film)
 
     def write(self, directory: Path, name: str = "report") -> Path:
         """Write `name`.html and `name`.json, each atomically; returns the page's path."""
         directory = Path(directory)
         page = directory / f"{name}.html"
         write_atomic(directory / f"{name}.json", json.dumps(self.to_json(), indent=1) + "\n")
-        html = self.html(f"{name}.json").encode(
+        links = block_of(related_links(page, self._related), directory)
+        html = self.html(f"{name}.json", links).encode(
             "utf-8", "backslashreplace"
         )  # a path may be no text
         write_atomic(page, html)
+        link_back(page, self._related)
         return page
 
     def to_json(self) -> dict[str, Any]:
         """Everything on the page except pixels, as plain values; non-finite numbers become None."""
-        sections = [
-            {k: [p.caption for p in v] if k == "pictures" else v for k, v in section.items()}
-            for section in self._sections
-        ]
         return {
             "title": self.title,
             "subtitle": self.subtitle,
             "numbers": self._numbers,
-            "sections": sections,
+            "sections": [_without_pixels(section) for section in self._sections],
         }
 
-    def html(self, data: str) -> str:
-        """The page's HTML; `data` is the name of the JSON file next to it."""
+    def html(self, data: str, links: Markup | None = None) -> str:
+        """The page's HTML; `data` is the name of the JSON file next to it, `links` the block of
+        links to related pages. Pictures are as large as the limit of a page allows."""
         environment = Environment(
-            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=PackageLoader("depthtok.pages", ""),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
         )
         environment.filters["number"] = _cell_text
         environment.filters["prose"] = _prose
-        template = files("depthtok.pages").joinpath("template.html").read_text(encoding="utf-8")
-        tiles = {k: v for k, v in self._numbers.items() if not isinstance(v, list | dict)}
-        return environment.from_string(template).render(
-            title=self.title,
-            subtitle=self.subtitle,
-            tiles=tiles,
-            sections=self._sections_with_drawings(),
-            data=data,
-            colour=colour,
-            dash=dash,
-        )
+        template = environment.get_template("template.html")
+        values = {
+            "title": self.title,
+            "subtitle": self.subtitle,
+            "tiles": {k: v for k, v in self._numbers.items() if not isinstance(v, list | dict)},
+            "sections": with_drawings(self._sections),
+            "links": block_of([], Path()) if links is None else links,
+            "data": data,
+            "colour": colour,
+            "dash": dash,
+        }
+        for side in SIDES:
+            text = template.render(values, side=side)
+            if len(text) <= LIMIT:
+                break
+        return text
 
-    def _add(self, kind: str, title: str, **content: Any) -> Report:
-        self._sections.append({"kind": kind, "title": title, **content})
+    def _add(self, kind: str, title: str, folded: bool = False, **content: Any) -> Report:
+        self._sections.append({"kind": kind, "title": title, "folded": folded, **content})
         return self
 
-    def _sections_with_drawings(self) -> list[dict[str, Any]]:
-        """The sections with their drawings; the last of an odd run of half-width ones gets wide."""
-        are_half = [section["kind"] in HALF for section in self._sections]
-        wide, run = [], 0
-        for is_half, following in zip(are_half, [*are_half[1:], False], strict=False):
-            run = run + 1 if is_half else 0
-            wide.append(not is_half or (run % 2 == 1 and not following))
-        return [
-            section | {"wide": is_wide} | _template_values(section, is_wide)
-            for section, is_wide in zip(self._sections, wide, strict=True)
+
+def _without_pixels(section: Section) -> Section:
+    """A section as plain values: of pictures their captions."""
+    content = {key: value for key, value in section.items() if key != "folded"}
+    bars = [bar.words for bar in content.pop("bars", ())]
+    if bars:
+        content["colours"] = bars
+    if section["kind"] == "pictures":
+        content["pictures"] = [picture.alternative for picture in section["pictures"]]
+    elif section["kind"] == "frames":
+        content["rows"] = [
+            {
+                "heading": row.heading,
+                "pictures": [picture.alternative for picture in row.pictures],
+                "colours": [bar.words for bar in row.bars],
+            }
+            for row in section["rows"]
         ]
-
-
-def _template_values(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
-    """What the template needs beside a section's content: its drawing, or which columns of a
-    table are numeric."""
-    kind, title = section["kind"], section["title"]
-    if kind == "curves":
-        lines = {name: (_floats(s["x"]), _floats(s["y"])) for name, s in section["series"].items()}
-        labels = section["x_label"], section["y_label"]
-        return {"drawing": draw_curves(title, lines, *labels, section["log"], wide)}
-    if kind == "histogram":
-        edges, counts = np.asarray(section["edges"]), np.asarray(section["counts"])
-        return {"drawing": draw_histogram(title, counts, edges, section["x_label"], wide)}
-    if kind == "forest":
-        rows = [tuple(row) for row in section["rows"]]
-        return {"drawing": draw_forest(title, rows, section["x_label"], wide)}
-    if kind == "table":
-        width, rows = len(section["columns"]), section["rows"]
-        return {"numeric": [all(_is_number(row[i]) for row in rows) for i in range(width)]}
-    return {}
-
-
-def _is_number(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool))
+    elif section["kind"] == "film":
+        content["film"] = section["film"].to_json()
+    elif section["kind"] == "panels":
+        content["panels"] = [plain(vars(panel)) for panel in section["panels"]]
+    return content
 
 
 def plain(value: Any) -> Any:
@@ -211,10 +237,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | range):
         return [plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _floats(values: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]
 
 
 def _prose(text: str) -> Markup:

@@ -1,7 +1,7 @@
 """What remains of one training of an arm: a small file that says all; weights need not last.
 
-OUT/results/ARM/seed-3.json holds the settings, the last figures of the training, the protocol and
-the outcome of every trial, and what both cost.
+RESULTS/ARM/seed-3.json holds the settings, the last figures of the training, the protocol and the
+outcome of every trial, and what both cost. RESULTS is OUT/results, or where the study says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from vla.config import Config
 from vla.evaluation.ablation import RunFigures
 from vla.training import checkpoint
 
-RESULTS = "results"
 AGAIN = "delete that file: `depthtok ablate` makes it anew where the run is still there"
 PROTOCOL = (
     *("suite", "seed", "trials", "max_steps", "replan_steps", "settle_steps", "size", "versions"),
@@ -47,9 +46,9 @@ class SeedResult:
     cpu_s: Mapping[str, float | None]  # of the training and of all trials; None: not known
 
     @staticmethod
-    def path(out: Path, arm: str, seed: int) -> Path:
-        """Where it lies in a study."""
-        return out / RESULTS / arm / f"seed-{seed}.json"
+    def path(results: Path, arm: str, seed: int) -> Path:
+        """Where it lies in a study's results."""
+        return results / arm / f"seed-{seed}.json"
 
     @classmethod
     def of(
@@ -85,9 +84,9 @@ class SeedResult:
             cpu_s,
         )
 
-    def write(self, out: Path) -> None:
+    def write(self, results: Path) -> None:
         """Commits it."""
-        path = self.path(out, self.arm, self.seed)
+        path = self.path(results, self.arm, self.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(asdict(self), indent=1, sort_keys=True, default=str) + "\n")
 

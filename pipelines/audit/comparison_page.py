@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from depthtok.data import DepthKind, EpisodeKey
+from depthtok.data import DepthClip, DepthKind, EpisodeKey
 from depthtok.errors import DepthtokError
 from depthtok.format import human_bytes
 from depthtok.pages.colour import INVALID, colourise
-from depthtok.pages.report import Picture, Report
+from depthtok.pages.pictures import Picture
+from depthtok.pages.report import Report
+from depthtok.pages.scale import ColourScale
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.audit.audit import Pair
 from pipelines.audit.bootstrap import Interval
@@ -24,7 +26,7 @@ from pipelines.audit.comparison import (
     shown_clips,
 )
 from pipelines.audit.fit import as_fitted
-from pipelines.audit.page import WORST_ERROR
+from pipelines.audit.page import ERRORS, WORST_ERROR
 from pipelines.depth.vida.truth import episodes_of
 
 GAP = 4  # px between the two pictures of a column
@@ -37,6 +39,13 @@ COLUMNS = {
     "tae": "TAE",
     "code_flips": "code flips",
     "codes_equal": "codes equal",
+}
+HEADINGS = {  # where there is more room than on a terminal
+    "abs_rel": "relative error (AbsRel)",
+    "delta1": "within a factor 1.25 (delta1)",
+    "edges": "error at edges",
+    "gripper": "error at the gripper",
+    "tae": "alignment error (TAE)",
 }
 OF_CODES = ("code_flips", "codes_equal")  # known where a codebook is given
 UNKNOWN = {"tae": "no poses"}
@@ -80,19 +89,20 @@ def comparison_report(
         for text in dict.fromkeys(texts)
     ]
     columns = columns_of(result)
-    head = ["estimator", "verdict", *columns.values(), *_OTHERS]
+    headings = [HEADINGS.get(name, words) for name, words in columns.items()]
+    head = ["estimator", "verdict", *headings, *_OTHERS]
     page.table("Side by side", head, _rows(result, columns))
-    page.text(*EXPLAINED, *_of_truth(result))
+    page.text(*EXPLAINED, *_of_truth(result), title="What the columns are", folded=True)
     if findings or result.left_out:
         page.text(*findings, *result.left_out, title="What to know")
     names = [row.name for row in result.estimators]
-    for title, pictures in _frames(result, table, measured):
-        page.pictures(title, pictures, len(names) + 1)
+    for title, pictures, scale in _frames(result, table, measured):
+        page.pictures(title, pictures, len(names) + 1, bars=[scale.bar(), ERRORS])
     views = dict.fromkeys(view for row in result.estimators for view in row.data_sets)
     by_view = [(view, row) for view in views for row in result.estimators if view in row.data_sets]
     page.table(
         "By data set and camera",
-        ["data set, camera", "estimator", *columns.values()],
+        ["data set, camera", "estimator", *headings],
         [[view, row.name, *_cells(row.data_sets[view], columns)] for view, row in by_view],
     )
     for candidate in candidates:
@@ -144,11 +154,11 @@ def _cells(figures: Mapping[str, Interval | None], columns: Iterable[str]) -> li
 
 def _frames(
     result: EstimatorComparison, table: Sequence[Meeting], measured: Measured
-) -> Iterator[tuple[str, list[Picture]]]:
+) -> Iterator[tuple[str, list[Picture], ColourScale]]:
     """The middle frame of some clips: its image above true depth, then each estimator's fitted
     depth above its error."""
     names = [row.name for row in result.estimators]
-    unit = "of an unknown unit" if result.any_unit else "m"
+    unit = "not known" if result.any_unit else "m"
     by_clip: dict[tuple[EpisodeKey, str], dict[str, ClipFigures]] = {}
     for clip in measured.clips:
         by_clip.setdefault(clip.clip, {})[clip.candidate] = clip
@@ -160,7 +170,7 @@ def _frames(
         title = f"{row[names[0]].data_set}, {camera}: {key}, step {step}"
         pictures = [_original(pairs[0], episodes.get(key), camera, step, unit)]
         pictures += [_estimate(p, row[n], step) for n, p in zip(names, pairs, strict=True)]
-        yield title, pictures
+        yield title, pictures, _scale(pairs[0], step)
 
 
 def _episodes(table: Sequence[Meeting]) -> dict[EpisodeKey, StoredEpisode]:
@@ -177,32 +187,36 @@ def _episodes(table: Sequence[Meeting]) -> dict[EpisodeKey, StoredEpisode]:
 def _original(
     pair: Pair, episode: StoredEpisode | None, camera: str, step: int, unit: str
 ) -> Picture:
-    true = pair.truth(step, step + 1)
-    low, high = true.quantiles[1], true.quantiles[-2]
-    depth = colourise(true.values, true.kind, low, high, true.valid)[0]
-    words = f"{low:.3g} to {high:.3g} {unit}, near is warm, grey is not measured"
+    depth = _scale(pair, step).paint(pair.truth(step, step + 1))[0]
+    words = "true depth" if unit == "m" else f"true depth, in a unit that is {unit}"
     if episode is None:
-        return Picture(depth, f"true depth (the image is not there): {words}")
+        return Picture(depth, f"{words} (the image is not there)")
     try:
         image = episode.frames(camera).read(step, step + 1)[0]
     except DepthtokError:
-        return Picture(depth, f"true depth (the image is damaged): {words}")
-    return Picture(_above(image, depth), f"image, and true depth: {words}")
+        return Picture(depth, f"{words} (the image is damaged)")
+    return Picture(_above(image, depth), f"image, and {words}", episode.instruction(step))
+
+
+def _scale(pair: Pair, step: int) -> ColourScale:
+    """The colours of a clip: those of the true one."""
+    true = pair.truth(step, step + 1)
+    return ColourScale.of(true.to_disparity().quantiles, true.kind)
 
 
 def _estimate(pair: Pair, clip: ClipFigures, step: int) -> Picture:
     true = pair.truth(step, step + 1)
-    low, high = true.quantiles[1], true.quantiles[-2]
     estimated = as_fitted(pair.estimated(step, step + 1))
     depth = clip.audit.fit.depth(estimated.values)
-    top = colourise(depth, DepthKind.METRES, low, high, estimated.valid)[0]
+    fitted = DepthClip.of(depth, DepthKind.METRES, estimated.valid)
+    top = _scale(pair, step).paint(fitted)[0]
     words = f"{clip.candidate}: fitted depth, AbsRel of the clip {clip.audit.abs_rel:.3f}"
     if depth.shape != true.values.shape:
         return Picture(top, f"{words}; no image of the error, for the sizes differ")
     error = np.abs(depth - true.values) / np.where(true.valid, true.values, 1)
     both = true.valid & estimated.valid
     below = colourise(error, DepthKind.DISPARITY, 0, WORST_ERROR, both)[0]
-    return Picture(_above(top, below), f"{words}; below, its relative error, 0 to {WORST_ERROR}")
+    return Picture(_above(top, below), f"{words}; below, its relative error")
 
 
 def _above(

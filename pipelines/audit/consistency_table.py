@@ -143,7 +143,7 @@ def consistency_report(audit: ConsistencyAudit, source: Path) -> Report:
             for row in audit.estimators
         ],
     )
-    page.text(*EXPLAINED)
+    page.text(*EXPLAINED, title="What the columns are", folded=True)
     return page.table(
         "By clip",
         ["episode", "camera", "frames", "estimator", *FIGURES],

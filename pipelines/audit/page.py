@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from depthtok.data import DepthKind
+import numpy as np
+
+from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import DepthtokError
-from depthtok.pages.report import Picture, Report
+from depthtok.pages.colour import INVALID, colourise
+from depthtok.pages.pictures import FrameRow, Picture
+from depthtok.pages.report import Report
+from depthtok.pages.scale import ColourScale, even_bar
 from depthtok.stores.depth import DepthStore
 from pipelines.audit.audit import ClipAudit, Pair
 from pipelines.audit.findings import CameraAudit
@@ -16,27 +21,28 @@ from pipelines.depth.single_frames.figures import steadied_in_words
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {
-    "abs_rel": "AbsRel",
-    "delta1": "delta1",
+    "abs_rel": "relative error (AbsRel)",
+    "delta1": "within a factor 1.25 (delta1)",
     "rmse_m": "RMSE, m",
-    "r2": "R2",
+    "r2": "variance explained (R2)",
     "flicker": "flicker",
-    "edges": "at edges",
-    "gripper": "at gripper",
-    "constant": "constant",
-    "rows": "rows",
-    "plane": "plane",
+    "edges": "error at edges",
+    "gripper": "error at the gripper",
+    "constant": "error of a constant",
+    "rows": "error of the rows",
+    "plane": "error of a plane",
 }
+ERRORS = even_bar("Relative error of depth", 0, 100 * WORST_ERROR, " %")
 EXPLAINED = (
     "Each clip's estimate is compared after the one scale and shift, in disparity (of relative "
     "depth in depth), that bring it nearest the truth. AbsRel is the mean relative error of depth, "
     "delta1 the share of pixels within a factor of 1.25, R2 the share of the variance of true "
     "disparity that is explained.",
     "Flicker is the mean relative change of the estimate from frame to frame where the truth "
-    "stands still; at edges and at the gripper, AbsRel near those alone. `constant`, `rows` and "
-    "`plane` are the AbsRel of the true mean disparity of the clip, of that of each row of the "
-    "image, and of the plane of disparity nearest the truth: depth that does not beat them has not "
-    "looked at the image.",
+    "stands still; the errors at edges and at the gripper are AbsRel near those alone. The errors "
+    "of a constant, of the rows and of a plane are the AbsRel of the true mean disparity of the "
+    "clip, of that of each row of the image, and of the plane of disparity nearest the truth: "
+    "depth that does not beat them has not looked at the image.",
     "Scale is estimated over true depth before that alignment, where both are in metres: the "
     "median of 16 regions of the image, and between which of them it lies with 95 %. It is wrong "
     f"where all of that is beyond a factor of {TOLERANCE}, as in delta1.",
@@ -51,9 +57,8 @@ def make_page(
     cameras: Sequence[CameraAudit],
 ) -> Report:
     """Everything that was found."""
-    from depthtok.pages.report import Report
-
     page = Report("Estimated against true depth", f"{estimated.path} against {truth.path}")
+    page.related([estimated.path, truth.path])
     for camera in cameras:
         page.numbers(
             {
@@ -88,9 +93,10 @@ def make_page(
             for camera in cameras
         ],
     )
-    page.text(*EXPLAINED)
-    page.pictures("Best, median and worst clip of each camera", _rows(truth, pairs, clips), 4)
-    facts = {k: v for k, v in estimated.estimator.items() if k != "settings"}
+    page.text(*EXPLAINED, title="What the columns are", folded=True)
+    rows = _rows(truth, pairs, clips)
+    page.frames("Best, median and worst clip of each camera", rows, shown=3)
+    facts = {k.replace("_", " "): v for k, v in estimated.estimator.items() if k != "settings"}
     page.facts("The estimator", facts | steadied_in_words(estimated))
     return page.table(
         "By clip",
@@ -115,15 +121,16 @@ def _scale(audit: ClipAudit | CameraAudit) -> str:
 
 def _rows(
     truth: DepthStore, pairs: Sequence[Pair], clips: Sequence[ClipAudit]
-) -> Iterator[Picture]:
+) -> Iterator[FrameRow]:
     """Image, true depth, estimated depth and error of the middle frame of some clips."""
     by_clip = {(pair.key, pair.camera): pair for pair in pairs}
     images = _images(truth)
     for camera in dict.fromkeys(clip.camera for clip in clips):
         order = sorted((c for c in clips if c.camera == camera), key=lambda clip: clip.abs_rel)
-        for rank in sorted({0, len(order) // 2, len(order) - 1}):
+        names = {len(order) // 2: "median", len(order) - 1: "worst", 0: "best"}
+        for rank in sorted(names):
             clip = order[rank]
-            yield from _row(by_clip[clip.key, camera], clip, images)
+            yield _row(by_clip[clip.key, camera], clip, images, names[rank])
 
 
 def _images(truth: DepthStore):
@@ -136,34 +143,29 @@ def _images(truth: DepthStore):
         return {}
 
 
-def _row(pair: Pair, clip: ClipAudit, images) -> Iterator[Picture]:
-    import numpy as np
-
-    from depthtok.pages.colour import colourise
-    from depthtok.pages.report import Picture
-
+def _row(pair: Pair, clip: ClipAudit, images, rank: str) -> FrameRow:
     step = pair.frames // 2
     estimated, true = as_fitted(pair.estimated(step, step + 1)), pair.truth(step, step + 1)
-    low, high = true.quantiles[1], true.quantiles[-2]
-    name = f"{clip.camera}, step {step}, AbsRel of the clip {clip.abs_rel:.3f}"
-    blank = np.full((*true.values.shape[1:], 3), 128, np.uint8)
+    scale = ColourScale.of(true.to_disparity().quantiles, true.kind)
+    blank = np.full((*true.values.shape[1:], 3), INVALID, np.uint8)
     try:
         picture = images[pair.key].frames(pair.camera).read(step, step + 1)[0]
-        instruction = images[pair.key].instruction(step)
+        name, said = "camera image", images[pair.key].instruction(step)
     except (KeyError, DepthtokError):
-        picture, instruction = blank, "the image is not there"
+        picture, name, said = blank, "the image is not there", ""
     depth = clip.fit.depth(estimated.values)
-    yield Picture(picture, f"{name}: {instruction}")
-    yield Picture(
-        colourise(true.values, true.kind, low, high, true.valid)[0],
-        f"true depth, {low:.2f} to {high:.2f} m, near is warm",
-    )
-    yield Picture(colourise(depth, true.kind, low, high, estimated.valid)[0], "estimated, fitted")
+    fitted = DepthClip.of(depth, DepthKind.METRES, estimated.valid)
+    pictures = [
+        Picture(picture, name, said),
+        Picture(scale.paint(true)[0], "true depth"),
+        Picture(scale.paint(fitted)[0], "estimated depth, fitted to the true one"),
+    ]
     if depth.shape == true.values.shape:
         error = np.abs(depth - true.values) / np.where(true.valid, true.values, 1)
-        pixels = colourise(
-            error, DepthKind.DISPARITY, 0, WORST_ERROR, true.valid & estimated.valid
-        )[0]
-        yield Picture(pixels, f"relative error, 0 to {WORST_ERROR}")
+        valid = true.valid & estimated.valid
+        red = colourise(error, DepthKind.DISPARITY, 0, WORST_ERROR, valid)[0]
+        pictures.append(Picture(red, "relative error"))
     else:
-        yield Picture(blank, "the sizes differ: no image of the error")
+        pictures.append(Picture(blank, "the sizes differ: no image of the error"))
+    heading = f"{clip.camera}, {rank}: AbsRel of the clip {clip.abs_rel:.3f}; step {step}"
+    return FrameRow(f"{heading} of {clip.key}", pictures, [scale.bar(), ERRORS])

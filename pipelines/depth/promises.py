@@ -64,7 +64,8 @@ def origin_said(name: str, made: object) -> WeightsOrigin | None:
 
 
 class HeldEstimator:
-    """An estimator of another package that sees whole clips, by the name that it is offered by."""
+    """An estimator of another package that sees whole clips, by the name that it is offered by.
+    Raises `ConfigError` for relative depth without a stated shift."""
 
     def __init__(
         self,

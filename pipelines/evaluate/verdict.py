@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, groupby
 from typing import Any
 
 from depthtok.errors import ConfigError
@@ -62,7 +62,17 @@ def page(evaluation: Evaluation) -> Report:
         report.text("Some trials are missing: run the same command again.", title="Incomplete")
     report.table(
         "Success by task, with 95 % Wilson intervals",
-        ["task", "instruction", "successes", "trials", "rate", "from", "to", "steps", *extra],
+        [
+            "task",
+            "instruction",
+            "successes",
+            "trials",
+            "rate",
+            "from",
+            "to",
+            "steps",
+            *_words(extra),
+        ],
         [[row.get(name) for name in (*COLUMNS, *extra)] for row in figures["tasks"]],
     )
     if "groups" in figures:
@@ -71,18 +81,34 @@ def page(evaluation: Evaluation) -> Report:
             ["variation", "successes", "trials", "rate", "from", "to", "steps"],
             [[row[name] for name in ("group", *COLUMNS[2:])] for row in figures["groups"]],
         )
-    facts = {name: card[name] for name in SHOWN if name in card}
-    report.facts("Settings and versions", {**facts, **card["versions"], **card.get("software", {})})
+    facts = {name.replace("_", " "): card[name] for name in SHOWN if name in card}
+    facts |= {**card["versions"], **card.get("software", {})}
+    report.facts("Settings and versions", facts, folded=True)
     if "says" in card:
         report.text("A policy behind a server draws its own noise: the seed does not affect it.")
     films = [Video.read(path, path.stem) for path in evaluation.videos()]
     if films:
         panels = "camera, ground-truth depth"
         panels += ", its codes, codes predicted by the policy" if extra else ""
-        report.pictures(f"Videos of trials: {panels}; one frame per plan", films, columns=2)
+        shown = _that_fit(films)
+        report.pictures(f"Videos of trials: {panels}; one frame per plan", shown, columns=2)
+        if len(shown) < len(films):
+            folder = evaluation.videos()[0].parent
+            report.text(f"{len(films) - len(shown)} more videos are in `{folder}`.")
     return report
 
 
+def _that_fit(films: Sequence[Video]) -> list[Video]:
+    """The first videos that a page has room for."""
+    ends = accumulate(len(film.data) for film in films)
+    return [film for film, end in zip(films, ends, strict=True) if end <= VIDEO_BYTES]
+
+
+def _words(names: Iterable[str]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
+
+
+VIDEO_BYTES = 1_200_000  # of all videos of a page
 SHOWN = (
     *("policy", "says", "meaning", "accepted", "step", "weights"),
     *("precision", "sampler", "codebook"),

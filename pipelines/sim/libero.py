@@ -18,6 +18,7 @@ from jaxtyping import Float32, Float64, Int32, UInt8
 
 from depthtok.errors import ConfigError, SourceError
 from depthtok.meaning import Column, Meaning
+from pipelines.sim.culling import Culling
 from pipelines.sim.noise import noisy
 from pipelines.sim.perturb import moved
 from pipelines.sim.setup import control_env
@@ -66,6 +67,8 @@ class LiberoSimulator:
         self._official: Float64[np.ndarray, "n S"] | None = None
         sim = self.env.sim
         self._substeps = Substeps(sim)
+        drawn = sim._render_context_offscreen.vopt
+        self._culling = Culling(sim.model._model, sim.data._data, drawn)
         self._main = sim.model.camera_name2id(CAMERAS["image"])
         self._usual_pose = (
             sim.model.cam_pos[self._main].copy(),
@@ -175,7 +178,8 @@ class LiberoSimulator:
         context = self.env.sim._render_context_offscreen
         number = self.env.sim.model.camera_name2id(CAMERAS[camera])
         context.gl_ctx.make_current()
-        context.render(self.size, self.size, number, segmentation)
+        with self._culling.of(number, self.size):
+            context.render(self.size, self.size, number, segmentation)
         return context.read_pixels(self.size, self.size, depth=True, segmentation=segmentation)
 
     def _metres(self, buffer: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:

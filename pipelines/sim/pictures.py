@@ -16,7 +16,7 @@ from depthtok.disk.files import write_atomic
 from depthtok.disk.regular import reading, require_file
 from depthtok.errors import CorruptPart
 from depthtok.pages.colour import colourise
-from depthtok.pages.report import Picture
+from depthtok.pages.pictures import Picture
 from pipelines.sim.rollout import Rollout
 
 SIDE = 160  # px of one panel
@@ -29,7 +29,7 @@ RANGE = (0.5, 99.5)  # disparity percentiles spanned by the colours, as for the 
 class Video(Picture):
     """A video in a report; `pixels` is one frame of it, for its size."""
 
-    data: bytes  # WebP
+    data: bytes = b""  # WebP
 
     @classmethod
     def read(cls, path: Path, caption: str) -> Video:
@@ -44,9 +44,10 @@ class Video(Picture):
                 f"{path} is no video of a trial: {error}",
                 remedy="delete that file, and run the same command again",
             ) from error
-        return cls(frame, caption, data)
+        return cls(frame, caption, data=data)
 
-    def data_uri(self) -> str:
+    def data_uri(self, side: int | None = None) -> str:
+        """The file as it is: it is not made smaller."""
         return "data:image/webp;base64," + base64.b64encode(self.data).decode()
 
 

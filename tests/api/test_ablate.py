@@ -136,11 +136,11 @@ def test_a_study_is_trained_played_and_concluded(whole):
 
 def test_results_are_enough_when_weights_are_gone(whole, copy, played):
     first, tmp_path = whole.ablation, copy
-    result = SeedResult.read(SeedResult.path(tmp_path / "out", "wrong", 4))
+    result = SeedResult.read(SeedResult.path(tmp_path / "out" / "results", "wrong", 4))
     assert result.codes["before_set"]["kind"] == "random"
     assert (result.protocol["suite"], len(result.trials)) == ("libero_goal", TRIALS)
     assert result.cpu_s["training"] > 0
-    path = SeedResult.path(tmp_path / "out", "wrong", 4)
+    path = SeedResult.path(tmp_path / "out" / "results", "wrong", 4)
     assert path.stat().st_size < 20_000
     for arm in ("true", "wrong"):
         shutil.rmtree(tmp_path / "out" / arm)
@@ -174,7 +174,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(whole, copy, played, mo
     again = depthtok.ablate(write(copy)).closed_loop
     assert again.to_json() == whole.ablation.closed_loop.to_json()
     assert played == ["wrong/seed-3", "true/seed-4", "wrong/seed-4"]
-    again = SeedResult.read(SeedResult.path(copy / "out", "wrong", 3))
+    again = SeedResult.read(SeedResult.path(copy / "out" / "results", "wrong", 3))
     assert again.cpu_s == {"training": None, "evaluation": None}  # a part would mislead
 
 
@@ -182,7 +182,7 @@ def test_other_settings_are_refused_and_a_damaged_result_is_named(copy, played):
     tmp_path = copy
     with pytest.raises(StaleStore, match=r"seed-3.json is of other settings"):
         depthtok.ablate(write(tmp_path, seeds=[3], steps=2))
-    path = SeedResult.path(tmp_path / "out", "true", 3)
+    path = SeedResult.path(tmp_path / "out" / "results", "true", 3)
     path.write_text(path.read_text()[:50])
     with pytest.raises(DepthtokError, match=r"seed-3.json"):
         depthtok.ablate(write(tmp_path, seeds=[3]))
@@ -254,3 +254,26 @@ def test_depth_as_an_input_needs_a_codebook_to_play():
     study = Study.read(content, "f")
     assert study.played(Path("o/a"), "input")["codebook"] == Path("book")
     assert study.played(Path("o/b"), "")["codebook"] is None
+
+
+def test_a_report_concludes_from_files_that_lie_elsewhere(whole, tmp_path, played):
+    """As from results that are committed in pieces, on a machine that has neither data nor runs."""
+    shutil.copytree(whole.place / "out" / "results", tmp_path / "kept")
+    (tmp_path / "kept" / "wrong" / "seed-4.json").unlink()
+    study = write(tmp_path, seeds=(3, 4, 5), more=f'results = "{tmp_path}/kept"')
+    ablation = depthtok.ablate(study, report=True)
+    assert played == []
+    (difference,) = ablation.closed_loop.to_json()["differences"]
+    assert difference["seeds"] == 1
+    assert list(ablation.closed_loop.to_json()["arms"]["true"]) == ["3", "4"]
+    first = depthtok.ablate(study, first=2)
+    assert played == ["wrong/seed-4"]
+    assert (tmp_path / "kept" / "wrong" / "seed-4.json").is_file()
+    assert first.closed_loop.to_json() == whole.ablation.closed_loop.to_json()
+    with pytest.raises(ConfigError, match="there are 3 seeds, not 4"):
+        depthtok.ablate(study, first=4)
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(DepthtokError, match="no seed is finished in all arms"):
+        depthtok.ablate(write(tmp_path), report=True)

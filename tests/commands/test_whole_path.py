@@ -59,7 +59,8 @@ def made(tmp_path_factory):
     """)
     words = call("run", config)
     assert "[5/5] train-vla" in words
-    assert "next:" not in words
+    assert words.count("next:") == 1  # no stage's: that of the run
+    assert words.endswith(f"next: depthtok report {out / 'policy'}\n")
     return out, config
 
 

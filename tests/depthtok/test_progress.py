@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -193,3 +194,98 @@ def test_what_fails_later_has_one():
     with pytest.raises(ConfigError):
         work()
     assert "1/9 items (11%)" in out.getvalue()
+
+
+class Narrow(Terminal):
+    """A terminal of so many columns, whose lines are what is shown last."""
+
+    def lines(self) -> list[str]:
+        return [line for line in self.getvalue().replace("\n", "\r").split("\r") if line.strip()]
+
+
+def bar_of(line: str) -> str:
+    return line.partition("|")[2].partition("|")[0]
+
+
+@pytest.mark.parametrize("columns", [50, 60, 80, 120])
+def test_the_bar_keeps_its_columns(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("tqdm.utils._screen_shape_wrapper", lambda: lambda _: (columns, 24))
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (columns, 24))
+    monkeypatch.setattr("tqdm.std.time", Clock())
+    out = Narrow()
+    with progress(800, "steps", "train-vqvae runs/a/long/way/to/the/codebook", stream=out) as bar:
+        bar.advance(400, loss=0.123456, l1=0.0378, grad_norm=0.41, codes=256, perplexity=171.2)
+        bar.refresh()
+        last = out.lines()[-1]
+    assert len(last) <= columns
+    assert len(bar_of(last)) >= 10
+    assert abs(bar_of(last).count("#") / len(bar_of(last)) - 0.5) < 0.1
+    assert "400/800" in last
+    assert ("loss=0.1235" in last) == (columns >= 120)
+    assert last.startswith("train")
+    assert "book:" in last
+
+
+def test_bars_of_stages_are_below_the_bar_of_the_run():
+    out = Terminal()
+    with progress(5, "stages", "run", stream=out, plain=False) as run:
+        run.advance(2)
+        with progress(9, "frames", "annotate", stream=out) as stage:
+            assert (abs(run.pos), abs(stage.pos)) == (0, 1)
+            stage.advance(9)
+    assert "2/5" in out.getvalue()
+    assert "9/9" in out.getvalue()
+
+
+def test_what_is_not_for_plain_streams_is_silent_there():
+    out = io.StringIO()
+    with progress(5, "stages", "run", stream=out, plain=False) as bar:
+        bar.advance(5)
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_quiet_shows_no_progress_and_no_advice(monkeypatch, capsys, kind):
+    monkeypatch.setenv(log.QUIET, "1")
+    out = kind()
+    with progress(3, "frames", "label", stream=out) as bar:
+        bar.advance(1, loss=1.0)
+        bar.reach(3)
+    log.suggest("depthtok report x")
+    log.title("[1/2] annotate")
+    log.say("x: 3 episodes")
+    log.warn("look out")
+    assert out.getvalue() == ""
+    assert capsys.readouterr() == ("x: 3 episodes\n", "warning: look out\n")
+
+
+def test_lines_are_printed_above_the_bars(monkeypatch):
+    out = Terminal()
+    monkeypatch.setattr(sys, "stderr", out)
+    with progress(3, "frames", "label") as bar:
+        bar.refresh()
+        log.warn("look out")
+        shown = out.getvalue()
+    before, _, after = shown.partition("look out")
+    assert re.search(r"label.*\r +\r[^ ]*warning:", before)  # the bar was cleared
+    assert re.match(r"\n\r?label", after)  # and is there again
+
+
+@pytest.mark.parametrize(
+    ("environment", "stream", "colour"),
+    [
+        ({}, Terminal(), True),
+        ({}, io.StringIO(), False),
+        ({"NO_COLOR": "1"}, Terminal(), False),
+        ({"NO_COLOR": ""}, Terminal(), True),
+        ({"TERM": "dumb"}, Terminal(), False),
+    ],
+)
+def test_colours_are_for_terminals_that_want_them(monkeypatch, environment, stream, colour):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    expected = "\x1b[31;1merror:\x1b[0m" if colour else "error:"
+    assert log.coloured("error:", log.RED, stream) == expected

@@ -73,6 +73,7 @@ FOREIGN = {
     "--times",  # of the benchmark in remote.md
     "--args.chunk",
     "--args.pictures",  # of vla-eval
+    "--quiet",  # of all commands
     "--version",  # of depthtok itself
 }
 

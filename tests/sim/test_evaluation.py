@@ -16,6 +16,7 @@ from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
 from pipelines.inspect.summary import inspect
 from pipelines.sim import workers
 from pipelines.sim.rollout import Trial
+from tests.browser import faults, needed
 from tests.sim.fake_world import TASK, FakeWorld, Walker
 
 CARD = {
@@ -123,6 +124,21 @@ def test_the_report(tmp_path):
     assert page.read_text().count("data:image/webp") == 2
     numbers = json.loads((tmp_path / "report.json").read_text())["numbers"]
     assert (numbers["successes"], numbers["trials"], numbers["complete"]) == (1, 4, True)
+
+
+@needed
+def test_the_report_opens(tmp_path):
+    evaluated(tmp_path)
+    assert faults(verdict.page(Evaluation.open(tmp_path)).write(tmp_path)) == []
+
+
+def test_a_page_has_the_videos_that_fit(tmp_path, monkeypatch):
+    evaluated(tmp_path)
+    size = len(Evaluation.open(tmp_path).videos()[0].read_bytes())
+    monkeypatch.setattr(verdict, "VIDEO_BYTES", size)
+    page = verdict.page(Evaluation.open(tmp_path)).write(tmp_path).read_text()
+    assert page.count("data:image/webp") == 1
+    assert "1 more videos are in <code>" in page
 
 
 def test_headlines_name_the_tasks_and_unusual_limits():

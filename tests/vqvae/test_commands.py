@@ -77,7 +77,7 @@ def learn(root: Path, out: str | Path, *more: object) -> list[object]:
 
 
 def test_a_training_leaves_its_report(here):
-    assert "data:image/png" in (here / "cb" / "report.html").read_text()
+    assert "data:image/webp" in (here / "cb" / "report.html").read_text()
     assert json.loads((here / "cb" / "report.json").read_text())["title"] == "A codebook for depth"
     stamp = (here / "cb" / "codebook.safetensors").stat().st_mtime_ns
     assert "codes used" in call(*learn(here, "cb"))  # it is there: nothing is trained again

@@ -234,7 +234,7 @@ class TrainingComparison:
         for name in self.figures():
             lines = {"A": self.curve(self.a, name), "B": self.curve(self.b, name)}
             title = FIGURES[name][0]
-            page.curves(title[0].upper() + title[1:], lines, "step", "")
+            page.curves(title[0].upper() + title[1:], lines, "updates", title)
         return page.table("Settings that differ", ["setting", "A", "B"], self.settings())
 
     def to_json(self) -> dict[str, Any]:

@@ -11,15 +11,16 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from depthtok.config import flat
-from depthtok.data import DepthKind
 from depthtok.meaning import Column, Meaning
-from depthtok.pages.colour import colourise
-from depthtok.pages.report import Picture, Report
+from depthtok.pages.pictures import FrameRow, Picture
+from depthtok.pages.report import Report
+from depthtok.pages.scale import NORMALISED, ColourScale
 from depthtok.stores.failures import in_words
 from vla.data.normalise import Scale
 from vla.data.prompts import Prompts
 from vla.evaluation.depth_expert import DepthScore
 from vla.evaluation.depth_view import SHOWN, DepthView
+from vla.evaluation.words import words_of
 from vla.model.masks import BLOCKS
 from vla.model.proof import Proof
 from vla.training import checkpoint
@@ -39,17 +40,25 @@ HEADLINE = {  # name in metrics.jsonl: what it is called
 ACTION_ERRORS = "val_action_mse", "val_action_mse_shuffled"
 WITHIN = tuple(f"val_action_within_{t}" for t in (0.05, 0.1, 0.2, 0.3, 0.5))
 CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
-    "Losses": (("loss", "flow", "depth"), "", True),
-    "Action error on held-out episodes": (ACTION_ERRORS, "MSE, normalised", False),
-    "Actions within 0.05 to 0.5 on held-out episodes": (WITHIN, "share", False),
-    "Depth on held-out episodes": (("depth", "val_depth"), "loss, nats for codes", False),
-    "Decoded depth on held-out episodes": (("val_depth_error",), "share of the range", False),
-    "Accuracy of predicted depth codes": (("depth_top1", "val_depth_top1"), "share", False),
+    "Losses": (("loss", "flow", "depth"), "loss", True),
+    "Action error on held-out episodes": (ACTION_ERRORS, "mean squared error, normalised", False),
+    "Held-out actions near the truth": (WITHIN, "share of the actions", False),
+    "Depth on held-out episodes": (("depth", "val_depth"), "loss (nats, of codes)", False),
+    "Decoded depth on held-out episodes": (
+        ("val_depth_error",),
+        "mean error, share of the range",
+        False,
+    ),
+    "Accuracy of predicted depth codes": (
+        ("depth_top1", "val_depth_top1"),
+        "share of the codes",
+        False,
+    ),
     "Gradient norms of the losses at SigLIP": (("grad_flow", "grad_depth"), "gradient norm", True),
-    "Learning rate": (("lr",), "", False),
-    "Samples per second": (("samples_per_s",), "", False),
-    "Share of time spent waiting for data": (("data_wait",), "", False),
-    "Share of the GPUs' peak (MFU)": (("mfu",), "", False),
+    "Learning rate": (("lr",), "learning rate", False),
+    "Samples per second": (("samples_per_s",), "samples/s", False),
+    "Time spent waiting for data": (("data_wait",), "share of the time", False),
+    "Share of the GPUs' peak (MFU)": (("mfu",), "share of the peak", False),
 }
 MASK_PIXELS = 640
 COLOURS = (86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167), (240, 228, 66)
@@ -63,24 +72,25 @@ def run_report(run: str | Path) -> Report:
     if lines:
         last = _last(lines)
         page.numbers({heading: last[name] for name, heading in HEADLINE.items() if name in last})
-    if checkpoint.steps(run):
-        _origin(page, checkpoint.read_state(checkpoint.find(run)))
     for title, (names, label, log) in CURVES.items():
-        series = {name: _line(lines, name) for name in names}
-        series = {name: line for name, line in series.items() if line[0]}
+        series = {words_of(name): _line(lines, name) for name in names}
+        series = {words: line for words, line in series.items() if line[0]}
         if series:
-            page.curves(title, series, "step", label, log=log)
+            page.curves(title, series, "updates", label, log=log)
     view = DepthView.find(run)
     if view is not None:
         page.text(
             "Held-out frames at the last validation: the image, the ground-truth depth at the "
-            "target's resolution, and the depth expert's prediction. Warm colours are near.",
+            "target's resolution, and the depth expert's prediction.",
             title="Predicted and ground-truth depth",
         )
-        page.pictures("Frames", list(_views(view)), columns=3)
+        page.frames("Frames", list(_views(view)), shown=2)
+    if checkpoint.steps(run):
+        _origin(page, checkpoint.read_state(checkpoint.find(run)))
     if lines:
-        page.facts("Newest value of every figure", last)
-    return page.facts("Settings", flat(settings(run).to_json()))
+        newest = {words_of(name): value for name, value in last.items()}
+        page.facts("Newest value of every figure", newest, folded=True)
+    return page.facts("Settings", flat(settings(run).to_json()), folded=True)
 
 
 def _origin(page: Report, state: checkpoint.TrainingState) -> None:
@@ -103,6 +113,7 @@ def _origin(page: Report, state: checkpoint.TrainingState) -> None:
                 f"Normalisation of {name}: {heading}",
                 ("column", "becomes -1", "becomes 1", "note"),
                 list(_columns(getattr(norms, side), meaning, side, spread.get(side, {}))),
+                folded=True,
             )
     if state.meanings:
         rates = {
@@ -163,7 +174,7 @@ def depth_report(title: str, score: DepthScore) -> Report:
     """A depth expert's figures and predictions on a data set."""
     page = Report("Predicted depth", title).numbers(score.figures)
     if score.view is not None:
-        page.pictures("Frames", list(_views(score.view)), columns=3)
+        page.frames("Frames", list(_views(score.view)))
     return page
 
 
@@ -177,16 +188,16 @@ def _line(lines: list[dict[str, float]], name: str) -> tuple[list[float], list[f
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _views(view: DepthView) -> Iterator[Picture]:
-    side = view.image.shape[1]
-    error = view.errors()
-    for row, image in enumerate(view.image[:SHOWN]):
-        yield Picture(image, f"frame {row + 1}")
+def _views(view: DepthView) -> Iterator[FrameRow]:
+    side, scale = view.image.shape[1], ColourScale(0.0, 1.0)
+    for row, (image, error) in enumerate(zip(view.image[:SHOWN], view.errors(), strict=False)):
+        pictures = [Picture(image, "camera image")]
         for name, values in (("ground-truth", view.truth[row]), ("predicted", view.predicted[row])):
-            pixels = colourise(values, DepthKind.DISPARITY, 0.0, 1.0)
+            pixels = scale.paint_disparity(values)
             picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
-            caption = f", error {error[row]:.3f} of the range" if name == "predicted" else ""
-            yield Picture(np.asarray(picture), f"{name} depth{caption}")
+            caption = f", error {error:.3f} of the range" if name == "predicted" else ""
+            pictures.append(Picture(np.asarray(picture), f"{name} depth{caption}"))
+        yield FrameRow(f"Frame {row + 1}", pictures, [NORMALISED])
 
 
 def mask_report(name: str, proof: Proof) -> Report:
@@ -202,7 +213,9 @@ def mask_report(name: str, proof: Proof) -> Report:
     columns = ["", *proof.gradient]
     page.table("The table", columns, _rows(proof, proof.table.cells))
     page.pictures(
-        "Token by token", [Picture(mask_picture(proof), "bright: the row attends to the column")], 1
+        "Token by token",
+        [Picture(mask_picture(proof), "bright: the row attends to the column", exact=True)],
+        1,
     )
     page.text(
         "The largest gradient of any output of the row with respect to any input of the column, "

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from depthtok.errors import WeightsError
 from vla.config import DepthConfig
+from vla.model.convolved import product
 
 START_SPREAD = 0.3  # standard deviation of the first logits: CE(0) = ln K + 0.3^2 / 2
 
@@ -69,6 +70,7 @@ class DepthHead(nn.Module):
             self.register_buffer("log_prior_MPK", torch.zeros(shape))
         learnt = config.target == "codes" and config.head == "distance" and config.temperature == 0
         self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=learnt)
+        self.fast_cpu = False  # see `train.fast_cpu`
 
     @torch.no_grad()
     def set_codebook(self, vectors_KD: Float[Tensor, "K D"]) -> None:
@@ -103,9 +105,16 @@ class DepthHead(nn.Module):
         """One vector per code position; F is the code width, or 1 for pixels."""
         grid = self.image_grid
         x = rearrange(x_BNW, "B (M y x) W -> (B M) W y x", y=grid, x=grid)
-        x = rearrange(self.spread(x), "b (p q D) y x -> b D (y p) (x q)", p=self.zoom, q=self.zoom)
+        x = self._zoomed(self.spread(x))
         x = self.smooth(F.gelu(x, approximate="tanh"))
         return rearrange(x, "(B M) F y x -> B M (y x) F", B=len(x_BNW))
+
+    def _zoomed(self, x_bFyx: Tensor) -> Tensor:
+        sizes = {"p": self.zoom, "q": self.zoom}
+        if self.fast_cpu:  # features stay together in memory, as they came
+            x_byxD = rearrange(x_bFyx, "b (p q D) y x -> b (y p) (x q) D", **sizes)
+            return x_byxD.movedim(-1, 1)
+        return rearrange(x_bFyx, "b (p q D) y x -> b D (y p) (x q)", **sizes)
 
     def forward(self, x_BNW: Float[Tensor, "B N W"]) -> Float[Tensor, "B M P K"]:
         """Logits (target `codes`), latents (`latents`: K is D) or disparity (`pixels`: K is 1)."""
@@ -130,6 +139,10 @@ class DepthHead(nn.Module):
 
     def _logits(self, x_BMPD: Float[Tensor, "B M P D"]) -> Float[Tensor, "B M P K"]:
         c_KD = self.centred()
+        if self.fast_cpu:  # two passes over the logits instead of five
+            scale = self.log_scale.exp()
+            x_BMPD = x_BMPD * (2 * c_KD.square().mean().sqrt() * scale)
+            return product(x_BMPD, c_KD) - c_KD.square().sum(dim=1) * scale
         x_BMPD = x_BMPD * c_KD.square().mean().sqrt()
         return (2 * x_BMPD @ c_KD.T - c_KD.square().sum(dim=1)) * self.log_scale.exp()
 

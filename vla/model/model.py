@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.config import ModelConfig
-from vla.model import flow, mixture
+from vla.model import flow, mixture, reading
 from vla.model.batch import Batch, Observation
 from vla.model.depth_head import DepthHead, DepthInput, depth_loss
 from vla.model.depth_input import CodesIn, guidance
@@ -74,6 +74,7 @@ class QDepthVLA(nn.Module):
         super().__init__()
         self.config = config
         self.table = SeesTable.named(config.mask, config.action_sees_depth)
+        self.fast_cpu = False  # see `train.fast_cpu`
         self.vision = Siglip(config.vision)
         self.projector = nn.Linear(config.vision.width, config.vlm.width)
         self.embed = nn.Embedding(config.vocabulary, config.vlm.width)
@@ -104,12 +105,32 @@ class QDepthVLA(nn.Module):
     def prefix(self, seen: Observation, vision_BTV: Tensor) -> TokenStream:
         """Image tokens (unscaled) and text (times the square root of the width, as in Gemma)."""
         image = self.projector(vision_BTV)
-        text = self.embed(seen.text_BL).to(image.dtype) * self.config.vlm.width**0.5
+        text = self._embedded(seen.text_BL, image)
         x_BTW = torch.cat([image, text], dim=1)
         valid = seen.text_valid_BL.new_ones(image.shape[:2])
         valid_BT = torch.cat([valid, seen.text_valid_BL], dim=1)
         layout = Layout((("image", image.shape[1]), ("text", text.shape[1])), valid_BT)
         return TokenStream("vlm", x_BTW, _count(x_BTW), layout)
+
+    def _embedded(self, text_BL: Tensor, like: Tensor) -> Tensor:
+        return self.embed(text_BL).to(like.dtype) * self.config.vlm.width**0.5
+
+    def read(self, seen: Observation, vision_BTV: Tensor) -> Context:
+        """Keys and values of images and text."""
+        if not self.fast_cpu:
+            return mixture.run(self.vlm, self.prefix(seen, vision_BTV), self.table, None, True)[1]
+        shorter = reading.without_padding(seen)
+        if not reading.apart(self.table):
+            prefix = self.prefix(shorter, vision_BTV)
+            return mixture.run(self.vlm, prefix, self.table, None, True)[1]
+        image = self.projector(vision_BTV)
+        stream = TokenStream("vlm", image, _count(image), Layout((("image", image.shape[1]),)))
+        _, context = mixture.run(self.vlm, stream, self.table, None, True)
+        text_UL, valid_UL, which_B = reading.once(shorter.text_BL, shorter.text_valid_BL)
+        text = self._embedded(text_UL, image)
+        layout = Layout((("text", text.shape[1]),), valid_UL)
+        texts = TokenStream("vlm", text, _count(text, 1 + image.shape[1]), layout)
+        return context + reading.read(self.vlm, texts, which_B, self.table)
 
     def depth_stream(self, vision_BTV: Tensor, seen: Observation | None = None) -> TokenStream:
         """The tokens of the cameras that have codes; where codes are an input, with those `seen`,
@@ -138,7 +159,7 @@ class QDepthVLA(nn.Module):
     ) -> Losses:
         """The action and depth losses of a batch, for given noise and times."""
         vision_BTV = self.see(batch)
-        _, context = mixture.run(self.vlm, self.prefix(batch, vision_BTV), self.table, None, True)
+        context = self.read(batch, vision_BTV)
         depth_BTW = None
         if self._runs_depth(training=True):
             below = context.detach() if self.config.depth.detach_prefix else context

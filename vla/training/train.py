@@ -31,7 +31,7 @@ from vla.evaluation.depth_view import Decode
 from vla.model import lora
 from vla.model.batch import Batch
 from vla.model.flops import forward_flops, peak_tflops
-from vla.model.gemma import Expert, GemmaLayer
+from vla.model.gemma import Expert
 from vla.model.model import build
 from vla.model.siglip import Siglip
 from vla.run_options import TrainingOptions
@@ -39,6 +39,7 @@ from vla.training import checkpoint, optim, restoring
 from vla.training import resume as going_on
 from vla.training.checkpoint import TrainingState
 from vla.training.deterministic import reproducible
+from vla.training.order import keep_memory, set_order
 from vla.training.parallel import Ranks, compile_layers, gathered, spread
 from vla.training.runlog import METRICS, VALIDATIONS, Line, Log, UpdateMeter
 from vla.training.soundness import beside
@@ -83,6 +84,8 @@ def train(
     """
     options = options or TrainingOptions()
     device = torch.device(device)
+    if device.type == "cpu":
+        keep_memory()
     determinism = reproducible(config.train.deterministic, device, options.compile)
     with determinism, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
         run = PolicyTrainer(
@@ -170,8 +173,7 @@ class PolicyTrainer:
         for part in self.model.modules():
             if isinstance(part, Expert | Siglip):
                 part.recompute = self.options.recompute
-            if isinstance(part, Expert | GemmaLayer):
-                part.fast = config.fast
+        set_order(self.model, config)
         optim.freeze(self.model, config)
         if self.options.compile:
             compile_layers(self.model, budget=self.options.activations)

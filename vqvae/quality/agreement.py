@@ -19,7 +19,9 @@ from depthtok.data import DepthKind, EpisodeKey
 from depthtok.errors import ConfigError
 from depthtok.intervals import Estimate
 from depthtok.pages.colour import colourise
-from depthtok.pages.report import Picture, Report, plain
+from depthtok.pages.pictures import Picture
+from depthtok.pages.report import Report, plain
+from depthtok.pages.scale import even_bar
 from depthtok.stores.codes import CodeStore
 
 FIGURES = {  # per episode, with labels
@@ -155,7 +157,8 @@ class Agreement:
         for name, camera in self.cameras.items():
             page.table(name, ["figure", "share of codes"], map(list, _rows(camera)))
         maps = [Picture(_map(camera), name) for name, camera in self.cameras.items()]
-        return page.pictures("Share of equal codes by cell: blue never, red always", maps)
+        bars = [even_bar("Share of the frames in which the codes are equal", 0, 100, " %")]
+        return page.pictures("Where in the image the codes are equal", maps, bars=bars)
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values."""

@@ -11,7 +11,9 @@ from jaxtyping import Float32, UInt8
 from depthtok.data import DepthKind
 from depthtok.errors import SourceError, as_type
 from depthtok.pages.colour import code_picture, colourise
-from depthtok.pages.report import Picture, Report
+from depthtok.pages.pictures import FrameRow, Picture
+from depthtok.pages.report import Report
+from depthtok.pages.scale import NORMALISED, ColourScale, even_bar
 from depthtok.stores.codebook import Codebook
 from vqvae.codec import Codec
 from vqvae.quality.examples import Example, Examples
@@ -19,7 +21,16 @@ from vqvae.quality.gate import failed_limits
 from vqvae.quality.quality import code_pictures
 
 ERROR_SHOWN = 0.1  # share of the range; errors from here on get the hottest colour
-COLUMNS = ("L1", "edge F1", "AbsRel", "RMSE m", "δ<1.25", "δ<1.05", "edge F1 in m")
+ERRORS = even_bar("Error as a share of the clip's range", 0, 100 * ERROR_SHOWN, " %")
+COLUMNS = (
+    "mean error, share of the range (L1)",
+    "edges found (F1)",
+    "relative error (AbsRel)",
+    "RMSE, m",
+    "within a factor 1.25",
+    "within a factor 1.05",
+    "edges found in metres (F1)",
+)
 
 
 def build(
@@ -53,7 +64,7 @@ def build(
     if quality["failed"]:
         page.table("Skipped clips", ("episode", "camera", "why"), quality["failed"])
     for name, settings in _made(book).items():
-        page.facts(f"Trained with: {name}", settings)
+        page.facts(f"Trained with: {name}", settings, folded=True)
     return page
 
 
@@ -72,13 +83,13 @@ def of_codebook(codec: Codec) -> Report:
 
 def _headline(quality: Mapping) -> dict[str, object]:
     failures = failed_limits(quality)
-    figures: dict[str, object] = {"L1 (share of the range)": quality["disparity"]["l1"]}
+    figures: dict[str, object] = {"mean error (L1, share of the range)": quality["disparity"]["l1"]}
     if "metres" in quality:
-        figures["AbsRel"] = quality["metres"]["abs_rel"]
-    figures["edge F1"] = quality["disparity"]["edge_f1"]
+        figures["relative error (AbsRel)"] = quality["metres"]["abs_rel"]
+    figures["edges found (F1)"] = quality["disparity"]["edge_f1"]
     if "codes" in quality:
         figures["codes used"] = f"{quality['codes']['used']} of {quality['codes']['of']}"
-        figures["perplexity"] = quality["codes"]["perplexity"]
+        figures["perplexity of the codes"] = quality["codes"]["perplexity"]
     return {**figures, "quality gate": "passed" if not failures else f"failed: {len(failures)}"}
 
 
@@ -163,7 +174,7 @@ def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]
     """Bits per frame and the resulting error: of codes, and of unquantised latents."""
     cells = math.prod(book.grid)
     float_bits = cells * 32 * book.meta["network"]["dim"]
-    columns = ("a frame as", "bits", "L1", "AbsRel")
+    columns = ("a frame as", "bits", COLUMNS[0], COLUMNS[2])
     rows = []
     if "codes" in quality:
         bits = cells * math.log2(max(quality["codes"]["perplexity"], 1))
@@ -182,8 +193,9 @@ def _l1_abs_rel(quality: Mapping) -> tuple:
 
 
 def _usage_curve(page: Report, counts: np.ndarray) -> None:
-    curve = {"cells": (np.arange(len(counts)), np.sort(counts)[::-1])}
-    page.curves("How often each code occurs", curve, "code, by rank", "cells", log=True)
+    curve = {"cells": (np.arange(1, len(counts) + 1), np.sort(counts)[::-1])}
+    labels = "codes, the most used first", "cells with that code"
+    page.curves("How often each code occurs", curve, *labels, log=True)
 
 
 def _pictures(page: Report, examples: Examples | None) -> None:
@@ -194,24 +206,26 @@ def _pictures(page: Report, examples: Examples | None) -> None:
             title="Frames",
         )
         return
-    note = f"Warm colours are near. Errors: red is {ERROR_SHOWN:.0%} of the clip's range or more."
     for title, chosen in (("Frames", examples.spread), ("The worst frames", examples.worst)):
-        page.text(note, title=title)
-        rows = [list(_row(example)) for example in chosen]
-        page.pictures("", [picture for row in rows for picture in row], columns=len(rows[0]))
+        if chosen:
+            page.frames(title, map(_row, chosen), shown=2)
 
 
-def _row(example: Example) -> Iterator[Picture]:
+def _row(example: Example) -> FrameRow:
     """Ground truth, reconstruction, error and codes of a frame."""
-    kind, name = DepthKind.DISPARITY, f"{example.clip}, frame {example.frame}"
     true, valid, codes = example.true, example.valid, example.codes
-    error = np.abs(example.decoded - true)
-    yield Picture(colourise(true, kind, 0, 1, valid), f"{name}: depth")
-    yield Picture(colourise(example.decoded, kind, 0, 1), "reconstructed from its codes")
-    yield Picture(colourise(error, kind, 0, ERROR_SHOWN, valid), f"error, mean {example.l1:.4f}")
+    scale, error = ColourScale(0.0, 1.0), np.abs(example.decoded - true)
+    red = colourise(error, DepthKind.DISPARITY, 0, ERROR_SHOWN, valid)
+    pictures = [
+        Picture(scale.paint_disparity(true, valid), "depth"),
+        Picture(scale.paint_disparity(example.decoded), "decoded from its codes"),
+        Picture(red, f"error, mean {example.l1:.4f} of the range"),
+    ]
     if codes is not None:
         cell = true.shape[0] // codes.shape[0]
-        yield Picture(code_picture(codes, cell), f"{len(np.unique(codes))} distinct codes")
+        words = f"{len(np.unique(codes))} distinct codes"
+        pictures.append(Picture(code_picture(codes, cell), words, exact=True))
+    return FrameRow(f"{example.clip}, frame {example.frame}", pictures, [NORMALISED, ERRORS])
 
 
 def _code_tiles(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
@@ -226,7 +240,9 @@ def _code_tiles(page: Report, codec: Codec, counts: np.ndarray, examples: Exampl
     if unused := int((counts == 0).sum()):
         caption += f"; the last {unused} did not occur"
     large = np.repeat(np.repeat(np.clip(tiles[order], 0, 1), 2, axis=1), 2, axis=2)
-    page.pictures("All codes, most used first", [Picture(sheet(large), caption)], columns=1)
+    page.pictures(
+        "All codes, most used first", [Picture(sheet(large), caption, exact=True)], columns=1
+    )
 
 
 def sheet(tiles: Float32[np.ndarray, "K c c"], columns: int = 16) -> UInt8[np.ndarray, "H W"]:

@@ -1,5 +1,7 @@
 """Reports: the same bytes for the same numbers, nothing from outside, nothing unescaped."""
 
+import base64
+import io
 import json
 import re
 import subprocess
@@ -8,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from depthtok.data import DepthKind
 from depthtok.errors import OutputError
 from depthtok.pages.colour import INVALID, code_picture, colourise
-from depthtok.pages.plots import MOST_POINTS, thinned
-from depthtok.pages.report import Picture, Report
+from depthtok.pages.pictures import FrameRow, Picture
+from depthtok.pages.plots import MOST_POINTS, Panel, thinned
+from depthtok.pages.report import LIMIT, Report
+from depthtok.pages.scale import ColourScale, even_bar
+from depthtok.pages.sections import with_drawings
 
 EVIL = "<script>alert('$x$ & \"y\"')</script>"
 
@@ -30,7 +36,14 @@ def sample(word: str = "plain") -> Report:
         .histogram(word, [1, 2, 2, np.nan], bins=3, x_label=word)
         .facts(word, {word: word, "path": [1, True, None], "table": {word: 1}})
         .table(word, [word, "n"], [[word, 1], [None, np.int64(2)]])
-        .pictures(word, [Picture(pixels, word), Picture(pixels[..., 0], "grey")], columns=2)
+        .pictures(
+            word,
+            [Picture(pixels, word, said=word), Picture(pixels[..., 0], "grey", exact=True)],
+            columns=2,
+            bars=[even_bar(word, 0, 1)],
+        )
+        .frames(word, [FrameRow(word, [Picture(pixels, word)], [ColourScale(0, 1).bar(word)])])
+        .panels(word, [Panel(word, word, [0, 1, 2], [3, 4], word, word, counted=True)], word)
     )
 
 
@@ -56,7 +69,7 @@ def test_nothing_is_loaded_from_outside_and_nothing_runs():
 def test_every_text_is_escaped():
     page = sample(EVIL).html("report.json")
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 12
+    assert page.count("&lt;script&gt;") >= 20
 
 
 def test_links_lead_from_where_the_page_lies():
@@ -78,7 +91,11 @@ def test_prose_shows_commands_as_code_and_escapes_them():
 def test_pictures_have_alternative_texts_and_drawings_have_labels():
     page = sample("name").html("report.json")
     assert page.count('alt="name"') == 1
+    assert page.count('alt="name; instruction: name"') == 1
     assert page.count('role="img" aria-label="name"') == 2
+    assert page.count('role="img" aria-label="name: name, name"') == 1  # a panel
+    assert page.count('role="img" aria-label="name: 0 is blue, 1 is red"') == 1
+    assert len(re.findall("<img [^>]*alt=", page)) == page.count("<img ") == 3
     assert '<html lang="en">' in page
 
 
@@ -93,7 +110,10 @@ def test_json_holds_the_numbers_of_the_page(tmp_path):
     assert sections["histogram"]["counts"] == [1, 0, 2]
     assert sections["histogram"]["not_finite"] == 1
     assert sections["table"]["rows"] == [["name", 1], [None, 2]]
-    assert sections["pictures"]["pictures"] == ["name", "grey"]
+    assert sections["pictures"]["pictures"] == ["name; instruction: name", "grey"]
+    assert sections["pictures"]["colours"] == ["name: 0 is blue, 1 is red"]
+    assert sections["frames"]["rows"][0]["heading"] == "name"
+    assert sections["panels"]["panels"][0]["y"] == [3, 4]
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -106,6 +126,37 @@ def test_poor_curves_are_drawn_without_a_warning(line, log):
     assert "<svg" in page
 
 
+def test_long_tables_are_folded_and_very_long_ones_are_in_the_data():
+    page = Report("x").table("t", ["n"], [[n] for n in range(1000)])
+    html = page.html("r.json")
+    shown, _, folded = html.partition("<details>")
+    assert (shown.count("<td"), folded.count("<td")) == (12, 288)
+    assert "988 more rows" in folded
+    assert 'The other 700 are in <a href="r.json">' in folded
+    assert len(page.to_json()["sections"][0]["rows"]) == 1000
+
+
+def test_a_folded_section_is_closed_and_shows_its_title():
+    html = Report("x").facts("What else", {"a": 1}, folded=True).html("r.json")
+    assert "<details><summary><h2>What else</h2></summary>" in html
+    assert "<details open" not in html
+
+
+def test_a_page_of_large_pictures_stays_small():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 480, 640, 3), np.uint8)
+    page = Report("x").pictures("p", [Picture(frame, "noise") for frame in noise])
+    html = page.html("r.json")
+    assert len(html) <= LIMIT < 2_000_000
+    assert html.count("<img") == 40
+
+
+def test_an_exact_picture_loses_nothing():
+    codes = code_picture(np.arange(256, dtype=np.uint8).reshape(16, 16), cell=40)
+    uri = Picture(codes, "codes", exact=True).data_uri(96)
+    image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    assert np.array_equal(np.asarray(image.convert("RGB")), codes)
+
+
 def test_a_histogram_of_nothing_is_drawn():
     assert "<svg" in Report("x").histogram("y", [np.nan]).html("d")
 
@@ -115,7 +166,7 @@ def test_the_last_of_an_odd_run_of_halves_is_wide():
     for _ in range(3):
         report.facts("a", {"b": 1})
     report.text("t").facts("a", {}).facts("a", {})
-    wide = [section["wide"] for section in report._sections_with_drawings()]
+    wide = [section["wide"] for section in with_drawings(report._sections)]
     assert wide == [False, False, True, True, False, False]
 
 

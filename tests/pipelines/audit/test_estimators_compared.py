@@ -137,8 +137,8 @@ def test_the_better_one_is_recommended_with_its_figures(sets, book, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Recommended: good." in page
     assert "no poses" in page
-    assert page.count("data:image/png") == 2 * 2 * 2 * 3  # sets, cameras, clips, columns
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("data:image/webp") == 2 * 2 * 2 * 3  # sets, cameras, clips, columns
+    assert "://" not in page.replace("http://www.w3.org", "")
 
 
 def test_figures_are_those_of_each_store_alone(sets, tmp_path):

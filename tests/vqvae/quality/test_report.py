@@ -50,7 +50,7 @@ def test_the_page_of_a_codebook_needs_its_directory_alone(trained, tmp_path):
     assert bits[0] >= bits[1]
     assert bits[2] == bits[3] == 64 * 16 * 32
     html = page.write(tmp_path).read_text()
-    assert html.count("data:image/png") > 8
+    assert html.count("data:image/webp") > 8
     json.loads((tmp_path / "report.json").read_text())
 
 
