@@ -16,6 +16,7 @@ from pipelines.depth.vida.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
     from depthtok.stores.depth import DepthStore
+    from pipelines.depth.learning.learner import Family
     from pipelines.depth.vida.course import Course
     from pipelines.depth.vida.finetune import StepReport
     from pipelines.depth.vida.truth import TrueClip
@@ -85,12 +86,7 @@ def finetune_depth(
     family = trainable(estimator, pose, FrameConfig(kind=kind, focal_px=focal_px))
     if family.notice:
         warn(family.notice)
-    if input_size and not family.input_size:
-        raise ConfigError(
-            f"the input size of {estimator} is set by its own processor",
-            remedy="leave --input-size out",
-        )
-    settings = replace(settings, input_size=input_size or family.input_size)
+    settings = replace(settings, input_size=_input_size(family, input_size))
     stores = [opened(path, partial=partial) for path in depth]
 
     def course_of(before: int | None) -> Course:
@@ -111,6 +107,17 @@ def finetune_depth(
         with stoppable():
             card = course.finish(choose(device))
     return FinetunedDepth(out, course.card, card)
+
+
+def _input_size(family: Family, asked: int | None) -> int:
+    """The size to train at, px; 0 where the network's own processor sets it. Raises `ConfigError`
+    for one that was asked for there."""
+    if asked and not family.input_size:
+        raise ConfigError(
+            f"the input size of {family.name} is set by its own processor",
+            remedy="leave --input-size out",
+        )
+    return asked or family.input_size
 
 
 def _train(course: Course, device: str, *, resume: bool) -> None:

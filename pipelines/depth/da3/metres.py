@@ -34,8 +34,9 @@ def metres_factor(clip: FrameClip, stated: float, size: Size, net: Size) -> floa
 def intrinsics_of(clip: FrameClip) -> Float[np.ndarray, "3 3"] | None:
     """Those of a clip's camera, in pixels; None where no focal length is known."""
     matrix = getattr(clip, "intrinsics", None)
-    known = matrix is not None and all(0 < matrix[axis, axis] < np.inf for axis in (0, 1))
-    return matrix if known else None
+    if matrix is None or not all(0 < matrix[axis, axis] < np.inf for axis in (0, 1)):
+        return None
+    return matrix
 
 
 def require_plausible(focal: tuple[float, float], size: Size, whose: str) -> None:

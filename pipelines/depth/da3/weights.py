@@ -50,8 +50,8 @@ def load_network(
     Raises `WeightsError` for a mismatch, or where the file says that it is of another network. With
     `any_kind` metric weights may go into a mono network and the reverse, to train on from.
     """
-    known = {*CONFIGS, config.name}
-    origin = by_metadata(path, known) or origin_of(config, path)
+    names = {*CONFIGS, config.name}
+    origin = by_metadata(path, names) or origin_of(config, path)
     _require(origin, config, path, any_kind=any_kind)
     state = {_plain(key): value for key, value in read_weights(path).items()}
     with torch.device("meta"):
@@ -62,7 +62,7 @@ def load_network(
     _check(state, wanted, path, config.name)
     network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     if origin.known_by in ("", SHAPES):
-        card = by_card(path, lambda: weights_hash(network), known)
+        card = by_card(path, lambda: weights_hash(network), names)
         _require(card, config, path, any_kind=any_kind)
         origin = card if card.networks else origin
     return network.eval(), origin

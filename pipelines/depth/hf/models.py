@@ -136,24 +136,25 @@ class Source:
         said = metadata_of(weights)
         self._require(said, weights, name)
         loaded = self._with(self._model_of(weights, name), WeightsOrigin((name,), "its metadata"))
-        if "network" in said:
+        if said.get("network"):
             return loaded
         return replace(loaded, origin=by_card(weights, lambda: weights_hash(loaded.model), (name,)))
 
     def _require(self, said: Mapping[str, str], weights: Path, name: str) -> None:
         """Raises `WeightsError` where a file says that it is of another repository of the Hub, or
         of another kind of depth. A directory may have any name."""
-        network, kind = said.get("network", name), said.get("kind", "")
+        network, kind = said.get("network") or name, said.get("kind", "")
         of_directory = network.startswith(START) and ("/" not in network or "/" not in name)
         if network != name and not of_directory:
             raise WeightsError(
                 f"{weights} holds weights of {network} (by its metadata), not of {name}",
                 remedy=f"give --estimator {network}, or the weights of {name}",
             )
-        own = kind_of(self.name, self.config.to_dict(), self.kind)
-        if kind and kind != own:
+        kind_of_model = kind_of(self.name, self.config.to_dict(), self.kind)
+        if kind and kind != kind_of_model:
             raise WeightsError(
-                f"{weights} was taught to give {kind} (by its metadata), {name} gives {own}",
+                f"{weights} was taught to give {kind} (by its metadata), {name} gives "
+                f"{kind_of_model}",
                 remedy="give the model that it started from, with the same --set kind=...",
             )
 
@@ -166,18 +167,18 @@ class Source:
             with TemporaryDirectory() as folder, quiet():
                 Path(folder, WEIGHTS).symlink_to(weights.resolve())
                 Path(folder, "config.json").write_text(json.dumps(self.config.to_dict()))
-                model, found = automatic.from_pretrained(
+                model, differences = automatic.from_pretrained(
                     folder, dtype=torch.float32, output_loading_info=True
                 )
         except (OSError, ValueError, RuntimeError) as error:
             faults = [next(iter(str(error).splitlines()), type(error).__name__)]
         else:
-            faults = [f"missing {key}" for key in sorted(found["missing_keys"])]
-            faults += [f"unknown {key}" for key in sorted(found["unexpected_keys"])]
+            faults = [f"missing {key}" for key in sorted(differences["missing_keys"])]
+            faults += [f"unknown {key}" for key in sorted(differences["unexpected_keys"])]
         if faults:
-            more = f"; and {len(faults) - 3} more" if faults[3:] else ""
+            rest = f"; and {len(faults) - 3} more" if faults[3:] else ""
             raise WeightsError(
-                f"{weights} does not match {name}: {'; '.join(faults[:3])}{more}",
+                f"{weights} does not match {name}: {'; '.join(faults[:3])}{rest}",
                 remedy=f"give a .safetensors file that `finetune-depth --estimator {name}` wrote; "
                 "for other weights of transformers, their directory: hf:DIRECTORY",
             )

@@ -56,13 +56,13 @@ class DA3Learner(Learner):
         """Raises `SourceError` where a clip's focal length is not known, or that of no camera, and
         `ConfigError` where the stated one contradicts the data. Clips with the same matrix are
         looked at once."""
-        seen = set()
+        cameras = set()
         for clip in clips if self.metric else ():
             matrix = intrinsics_of(clip)
             identity = clip.camera.name, None if matrix is None else matrix.tobytes()
-            if identity in seen:
+            if identity in cameras:
                 continue
-            seen.add(identity)
+            cameras.add(identity)
             height, width = clip.read(0, 1).shape[1:3]
             net = network_sizes(height, width, max(height, width))[1]
             self.metres_factor(clip, (height, width), net)

@@ -59,7 +59,7 @@ class OutsideLearner(Learner):
     """The network of such a class, which sees single frames."""
 
     name: str
-    made: Teachable
+    teachable: Teachable
 
     @property
     def at_frame_size(self) -> bool:
@@ -69,7 +69,7 @@ class OutsideLearner(Learner):
         """What the class makes of frames. Raises `SourceError` where it raises, and `ConfigError`
         for something else than a tensor with an entry a frame."""
         try:
-            inputs = self.made.inputs(frames)
+            inputs = self.teachable.inputs(frames)
         except Exception as error:
             raise failure_of(self.name, error) from error
         if not isinstance(inputs, Tensor) or inputs.shape[:1] != frames.shape[:1]:
@@ -110,7 +110,7 @@ class OutsideLearner(Learner):
             inputs = self.inputs(torch.from_numpy(np.ascontiguousarray(frames)), 0)
             learned = self._depth(inputs, size).numpy()
         try:
-            answer = self.made.depth(frames)
+            answer = self.teachable.depth(frames)
         except Exception as error:
             raise failure_of(self.name, error) from error
         used = numbers_of(self.name, answer)
@@ -182,7 +182,7 @@ class OutsideFamily:
             self.kind,
             said or in_file or WeightsOrigin(),
             name=self.name,
-            made=teachable,
+            teachable=teachable,
         )
 
     def _made(self, weights: Path | None, device: torch.device) -> Teachable:
@@ -200,9 +200,9 @@ class OutsideFamily:
     def estimator(self, weights: Path, input_size: int, device: torch.device) -> DepthEstimator:
         """The estimator with the weights of a file. Raises `WeightsError` where its class did not
         take them."""
-        taken, state = self._made(weights, device).module.state_dict(), read_weights(weights)
-        same = taken.keys() == state.keys() and all(
-            torch.equal(taken[key].cpu().float(), value.float()) for key, value in state.items()
+        of_class, state = self._made(weights, device).module.state_dict(), read_weights(weights)
+        same = of_class.keys() == state.keys() and all(
+            torch.equal(of_class[key].cpu().float(), value.float()) for key, value in state.items()
         )
         if not same:
             raise WeightsError(
