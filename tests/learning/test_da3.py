@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from depthtok.cli.main import app
+from depthtok.data import DepthBlock, DepthClip, DepthKind, EstimatorSpec
 from depthtok.errors import ConfigError, SourceError, StaleStore, WeightsError
 from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
@@ -101,6 +102,8 @@ def test_held_out_depth_gets_better_and_metres_get_their_scale(
     )
     errors = [np.mean([clip["abs_rel"] for clip in clips]) for clips in (before, after)]
     assert errors[1] < share * errors[0], errors
+    shift = card["held_out"].get("fitted_shift")
+    assert (shift is None) == config.metric
     if config.metric:  # the recipe's weights are off by 3 and more; f / 300 counts in both
         scales = [np.median([c["scale"]["factor"] for c in clips]) for clips in (before, after)]
         assert scales[0] < 0.5
@@ -108,6 +111,25 @@ def test_held_out_depth_gets_better_and_metres_get_their_scale(
     figures = card["held_out"]["figures"]
     of_card = [f["abs_rel"] for name, f in figures.items() if name.endswith("this network")]
     assert np.mean(of_card) == pytest.approx(errors[1], rel=0.02)
+
+
+class Shifted:
+    """An estimator whose depth is off by a scale of 2 and a shift of 0.15 of its own unit."""
+
+    spec = EstimatorSpec("x", DepthKind.RELATIVE_DEPTH, "", settings=(("shift", "0.0"),))
+    device, degraded = "cpu", False
+
+    def estimate(self, clips):
+        for number, clip in enumerate(clips):
+            depth = clip.true_depth(0, len(clip)) / 2 - np.float32(0.15)
+            yield DepthBlock(number, DepthClip.of(depth, DepthKind.RELATIVE_DEPTH))
+
+
+def test_the_shift_of_relative_depth_that_fits_is_in_the_card(stores, tmp_path):
+    clips, config = true_clips(DepthStore(stores / "true")), FinetuneConfig()
+    family = DA3Family(SMALL, FrameConfig())
+    course = Course(family, config, clips[:2], clips[2:5], "d", tmp_path / "a.safetensors")
+    assert course._held_out(Shifted())["fitted_shift"] == pytest.approx(0.15, rel=1e-3)
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(stores, tmp_path):

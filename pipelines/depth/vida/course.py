@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -133,26 +134,31 @@ class Course:
                 "protocol": "one least-squares scale and shift in "
                 f"{'depth' if relative else 'disparity'} for each clip, depth held to the clip's "
                 "true range; means over the pixels of a clip, then over clips",
-                "figures": self._figures(estimator),
+                **self._held_out(estimator),
             },
         }
         write_atomic(self.card, json.dumps(card, indent=2) + "\n")
         return card
 
-    def _figures(self, estimator: DepthEstimator) -> dict[str, Mapping[str, float | None]]:
-        """Figures of the network, and of the mean map of each camera's training clips."""
+    def _held_out(self, estimator: DepthEstimator) -> dict[str, object]:
+        """Figures of the network, and of the mean map of each camera's training clips; of relative
+        depth also the shift with which 1 / (z + shift) is nearest to true disparity."""
         if not self.held_out:
-            return {}
+            return {"figures": {}}
+        audits = list(evaluate(estimator, self.held_out))
         maps = mean_maps(self.clips)
         ways = {
-            "this network": list(evaluate(estimator, self.held_out)),
+            "this network": audits,
             "mean map of the training clips": list(evaluate_maps(maps, self.held_out)),
         }
-        return {
+        figures = {
             f"{camera.camera}, {way}": camera.figures
             for way, clips in ways.items()
             for camera in summarise(clips)
         }
+        fits = [clip.fit for clip in audits if clip.fit.in_depth and clip.fit.scale > 0]
+        shift = {"fitted_shift": median(fit.shift / fit.scale for fit in fits)} if fits else {}
+        return {"figures": figures, **shift}
 
     def _listed(self, clips: Sequence[TrueClip]) -> list[str]:
         """The episodes with their instructions, each listed once for all cameras."""
