@@ -1,5 +1,6 @@
 """Estimators of other packages learn where their class offers it: the example, and wrong offers."""
 
+import json
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,6 +12,8 @@ from safetensors.torch import load_file
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, SourceError, WeightsError
+from depthtok.stores.depth import DepthStore
+from depthtok.testing import make_rlds
 from pipelines.depth import outside
 from pipelines.depth.learning.choice import trainable
 from pipelines.depth.registry import find
@@ -18,6 +21,7 @@ from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.finetune import FinetuneConfig, finetune
 from pipelines.depth.vida.weights import save_weights
+from tests.commands.trainings import call
 from tests.vida import recipe
 from tests.vida.made import MemoryClip
 
@@ -85,6 +89,24 @@ def test_the_example_learns_and_its_class_takes_what_it_learned(offered, tmp_pat
     known = clip().depth > 0
     assert np.corrcoef(block.depth.values[known], 1 / clip().depth[known])[0, 1] > 0.95
     assert trainable("learns-near").load(out).origin.networks == ("learns-near",)
+
+
+def test_the_command_teaches_the_example(offered, tmp_path):
+    rlds = make_rlds(tmp_path / "rlds", episodes=3, steps=2, shards=1, size=24)
+    call("convert", rlds, "--out", tmp_path / "episodes")
+    annotate = ["annotate", tmp_path / "episodes", "--size", 32, "--out"]
+    call(*annotate, tmp_path / "true", "--estimator", "dataset")
+    out, own = tmp_path / "mine.safetensors", ["--estimator", "learns-near"]
+    more = ["--steps", 2, "--batch", 1, "--frames", 2, "--held-out", 0.3, "--json"]
+    text = call("finetune-depth", tmp_path / "true", *own, "--out", out, *more)
+    card = json.loads(text)
+    assert (card["name"], card["kind"]) == ("learns-near", "disparity")
+    assert card["class"] == "own_trainable:Learns"
+    assert set(card["held_out"]["figures"]) >= {"image, this network"}
+    call(*annotate, tmp_path / "depth", *own, "--weights", out)
+    depth = DepthStore(tmp_path / "depth")
+    assert depth.estimator["weights"] == card["weights_sha256"]
+    assert depth.spec.place["weights"] == "learns-near, by its metadata"
 
 
 def test_a_stopped_run_ends_the_same(offered, tmp_path):
