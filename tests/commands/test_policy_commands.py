@@ -109,9 +109,12 @@ def test_the_report_shows_depth(run, tmp_path):
         f"From fresh weights; depth codes of the codebook {key}."
     ]
     assert len(next(s for s in report["sections"] if s["title"] == "Data")["rows"]) == 1
-    frames = next(s for s in report["sections"] if s["title"] == "Frames")["pictures"]
-    assert len(frames) % 3 == 0
-    assert frames[2].startswith("predicted depth, error 0.")
+    frames = next(s for s in report["sections"] if s["title"] == "Frames")["rows"]
+    assert frames[0]["heading"] == "Frame 1"
+    for row in frames:
+        camera, truth, predicted = row["pictures"]
+        assert (camera, truth) == ("camera image", "ground-truth depth")
+        assert predicted.startswith("predicted depth, error 0.")
 
 
 @pytest.mark.parametrize("target", ["latents", "none", "pixels", "future"])
