@@ -13,7 +13,7 @@ from depthtok.errors import ConfigError, WeightsError
 from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
 from pipelines.audit.candidates import doubt_about
-from pipelines.depth.hf.models import quiet
+from pipelines.depth.hf.models import Loaded, quiet
 from pipelines.depth.learning.choice import trainable
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.vida.finetune import FinetuneConfig, finetune
@@ -87,6 +87,63 @@ def test_what_learns_is_what_is_used(saved, tmp_path, family):
     used = np.concatenate([block.depth.values for block in estimator.estimate([clip()])])
     np.testing.assert_allclose(np.maximum(depth[0].detach().numpy(), 0), used, atol=1e-5)
     assert learner.kind == estimator.spec.kind
+
+
+class Torchvision:
+    """What ZoeDepth's processor uses of torchvision, where that is not installed."""
+
+    class InterpolationMode:
+        BICUBIC = "bicubic"
+
+    @staticmethod
+    def resize(depth, size, interpolation, antialias):
+        return torch.nn.functional.interpolate(depth[None], tuple(size), mode=interpolation)[0]
+
+
+def test_zoedepth_has_a_gradient_and_no_mirror_pass(monkeypatch):
+    import transformers.models.zoedepth.image_processing_pil_zoedepth as module
+
+    monkeypatch.setattr(module, "tvF", Torchvision, raising=False)
+    processor = module.ZoeDepthImageProcessorPil(size={"height": 32, "width": 32})
+    loaded = Loaded("hf:a/b", *zoedepth(processor))
+    inputs = loaded.inputs(recipe.clip(2, 40, 56, seed=1))
+    calls = []
+    loaded.model.register_forward_hook(lambda *_: calls.append(0))
+    depth = loaded.depth(inputs, (40, 56), flipped=False)
+    assert depth.shape == (2, 40, 56)
+    assert len(calls) == 1
+    depth.mean().backward()
+    gradients = [p.grad for p in loaded.model.parameters() if p.grad is not None]
+    assert sum(float(g.abs().sum()) for g in gradients) > 0
+    with torch.no_grad():
+        loaded.depth(inputs, (40, 56))
+    assert len(calls) == 3  # in use: with its mirror image
+
+
+def zoedepth(processor):
+    """Configuration, processor and model of the smallest kind."""
+    transformers = pytest.importorskip("transformers")
+    backbone = transformers.BeitConfig(
+        image_size=32,
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        reshape_hidden_states=False,
+    )
+    config = transformers.ZoeDepthConfig(
+        backbone_config=backbone,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        bottleneck_features=8,
+        num_relative_features=8,
+        bin_embedding_dim=8,
+        bin_configurations=[{"n_bins": 8, "min_depth": 0.1, "max_depth": 5.0, "name": "nyu"}],
+        num_attractors=[4, 4, 2, 1],
+    )
+    with quiet():
+        return config, processor, transformers.ZoeDepthForDepthEstimation(config).eval()
 
 
 @pytest.mark.parametrize("family", list(MADE))
