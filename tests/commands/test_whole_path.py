@@ -16,7 +16,6 @@ from depthtok.errors import (
     MissingParts,
     SourceError,
     StaleStore,
-    StoreError,
 )
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.episodes import EpisodeStore
@@ -205,7 +204,7 @@ def test_wrong_places_and_settings_are_refused_with_a_remedy(made, tmp_path):
     out, _ = made
     episodes, depth = out / "sample" / "episodes", out / "sample" / "depth"
     refused = [
-        (StoreError, ["tokenize", episodes, "--codebook", out / "codebook", "--out", tmp_path]),
+        (SourceError, ["tokenize", episodes, "--codebook", out / "codebook", "--out", tmp_path]),
         (StaleStore, ["annotate", episodes, "--out", depth, "--estimator", "dataset", "--size", 8]),
         (ConfigError, ["annotate", episodes, "--out", tmp_path / "d", "--camera", "imagee"]),
         (ConfigError, ["annotate", episodes, "--out", tmp_path / "d", "--estimator", "vitz"]),

@@ -97,7 +97,7 @@ def test_each_setting_goes_to_those_that_take_it():
         ({"focal_px": 60.0}, ["a", MONO.name], "none of a, da3-tiny takes `focal_px`"),
         ({"kind": "metres"}, ["says"], "none of says takes `kind`"),
         ({"kind": "c=metres"}, ["a"], "'c' is no --estimator of this audit"),
-        ({"kind": "feet"}, ["a"], "`kind` cannot be 'feet'"),
+        ({"kind": "feet"}, ["a"], "kind = 'feet' is not known"),
         ({"pose": "off"}, ["tiny"], "none of tiny takes `pose`"),
         ({"shift": -1.0}, [MONO.name], "shift"),
     ],
