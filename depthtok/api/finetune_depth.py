@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from depthtok.api.depth_stores import opened
 from depthtok.api.flags import Device, Partial, Resume, SourceRoot
 from depthtok.api.parameters import BySet, Flag, Only, Positional
+from depthtok.errors import ConfigError
 from depthtok.log import announce, warn
 from depthtok.signals import stoppable
 from pipelines.depth.vida.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
     from depthtok.stores.depth import DepthStore
+    from pipelines.depth.learning.learner import Family
     from pipelines.depth.vida.course import Course
     from pipelines.depth.vida.finetune import StepReport
     from pipelines.depth.vida.truth import TrueClip
@@ -42,7 +44,7 @@ def finetune_depth(
         Only("steps", "batch", "frames", "learning_rate", "seed", *BY_SET),
         BySet(*BY_SET),
     ],
-    estimator: Annotated[str, "network: vits, vitl, metric-vits, tiny, gemdepth, ..."] = "vits",
+    estimator: Annotated[str, "network: vits, gemdepth, da3-small, hf:OWNER/NAME, ..."] = "vits",
     weights: Annotated[Path | None, "weights to start from: .pth or .safetensors"] = None,
     from_scratch: Annotated[bool, "start from random weights"] = False,
     input_size: Annotated[int | None, "network input size, px [its own]"] = None,
@@ -55,6 +57,13 @@ def finetune_depth(
     pose: Annotated[
         str, Flag("of gemdepth: on embeds the camera poses it predicts; or off", by_set=True)
     ] = "on",
+    kind: Annotated[
+        str, Flag("of the depth, where the estimator does not say it", by_set=True)
+    ] = "",
+    focal_px: Annotated[
+        float,
+        Flag("of metres by focal length: pixels of the frame; 0: the data's own", by_set=True),
+    ] = 0.0,
     partial: Partial = False,
     source_root: SourceRoot = None,
     device: Device = "auto",
@@ -62,27 +71,28 @@ def finetune_depth(
 ) -> FinetunedDepth:
     """Fine-tune a depth network on ground-truth depth.
 
-    Frames come from the EpisodeStores that the depth was made from. Relative networks learn
-    disparity up to scale and shift, metric ones metres. Writes the weights and a card with
-    their held-out error. Rerun to resume.
+    Frames come from the EpisodeStores that the depth was made from. Networks learn the kind of
+    depth that they give: disparity or relative depth up to scale and shift, or metres. Writes the
+    weights and a card with their held-out error. Rerun to resume.
 
     Example: depthtok finetune-depth runs/true-depth --out runs/vits-mine.safetensors
     """
     from depthtok.disk.locks import writing
-    from pipelines.depth.families import licence_notice, trainable
+    from pipelines.depth.learning.choice import trainable
+    from pipelines.depth.single_frames.config import FrameConfig
     from pipelines.depth.vida.course import Course
     from pipelines.device import choose
 
-    network = trainable(estimator, pose)
-    if notice := licence_notice(network):
-        warn(notice)
-    settings = replace(settings, input_size=input_size or network.input_size)
+    family = trainable(estimator, pose, FrameConfig(kind=kind, focal_px=focal_px))
+    if family.notice:
+        warn(family.notice)
+    settings = replace(settings, input_size=_input_size(family, input_size))
     stores = [opened(path, partial=partial) for path in depth]
 
     def course_of(before: int | None) -> Course:
         clips = _clips(stores, camera, source_root, held_out, held_out_task or [], before)
         return Course(
-            network, settings, *clips, out, weights=weights, from_scratch=from_scratch, half=half
+            family, settings, *clips, out, weights=weights, from_scratch=from_scratch, half=half
         )
 
     with writing(out, file=True):
@@ -97,6 +107,17 @@ def finetune_depth(
         with stoppable():
             card = course.finish(choose(device))
     return FinetunedDepth(out, course.card, card)
+
+
+def _input_size(family: Family, asked: int | None) -> int:
+    """The size to train at, px; 0 where the network's own processor sets it. Raises `ConfigError`
+    for one that was asked for there."""
+    if asked and not family.input_size:
+        raise ConfigError(
+            f"the input size of {family.name} is set by its own processor",
+            remedy="leave --input-size out",
+        )
+    return asked or family.input_size
 
 
 def _train(course: Course, device: str, *, resume: bool) -> None:

@@ -21,6 +21,8 @@ def tell(
     depth: list[Path],
     estimator: str,
     pose: str,
+    kind: str,
+    focal_px: float,
     source_root: Path | None,
     json: bool,
 ) -> None:
@@ -28,7 +30,12 @@ def tell(
     for name, figures in tuned.card["held_out"]["figures"].items():
         say(f"{name}: {figures_in_words(figures)}", json=json)
     say(f"{tuned.weights}, and what it is worth in {tuned.card_path.name}", json=json)
-    suggest(after_finetuning(depth[0], estimator, pose, tuned.weights, source_root), json=json)
+    chosen = {"pose": pose if pose != "on" else "", "kind": kind, "focal_px": focal_px}
+    shift = tuned.card["held_out"].get("fitted_shift", 0.0)  # of relative depth alone
+    if shift > 0:
+        chosen["shift"] = f"{shift:.3g}"
+    settings = [f"{name}={value}" for name, value in chosen.items() if value]
+    suggest(after_finetuning(depth[0], estimator, settings, tuned.weights, source_root), json=json)
     if json:
         result(tuned.card)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from depthtok.log import typed
@@ -17,7 +18,11 @@ def after_convert(episodes: Path) -> str:
 
 
 def after_finetuning(
-    depth: Path, estimator: str, pose: str, weights: Path, source_root: Path | None
+    depth: Path,
+    estimator: str,
+    settings: Sequence[str],
+    weights: Path,
+    source_root: Path | None,
 ) -> str:
     """The command that estimates depth with new weights, of the episodes that they learnt from."""
     from depthtok.stores.spec import read_spec
@@ -26,7 +31,7 @@ def after_finetuning(
     out = weights.with_name(f"{weights.stem}-depth")
     moved = ("--source-root", source_root) if source_root else ()
     network = ("--estimator", estimator, "--weights", weights)
-    variant = ("--set", f"pose={pose}") if pose != "on" else ()
+    variant = [word for setting in settings for word in ("--set", setting)]
     return typed("annotate", episodes, *moved, "--out", out, *network, *variant)
 
 

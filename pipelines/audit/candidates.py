@@ -105,7 +105,7 @@ def doubt_about(name: str, digest: str, origin: str) -> str:
         return ""  # the data's own depth, or codes
     if digest in _of_demos():
         return "a demo's weights"
-    if name.startswith("hf:") and "/" in name:
+    if name.startswith("hf:") and "/" in name and not origin:
         return ""  # of the Hub: the repository is its name, the revision one of its settings
     if not origin:
         return "weights of which nothing records what they are"

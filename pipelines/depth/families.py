@@ -1,5 +1,5 @@
-"""The networks that are this project's own code, and so can be trained: Video-Depth-Anything and
-GemDepth. What a configuration is of decides which code it is."""
+"""The networks that see windows of a clip: Video-Depth-Anything and GemDepth. What a configuration
+is of decides which code it is."""
 
 from __future__ import annotations
 
@@ -9,27 +9,16 @@ import torch
 
 from pipelines.depth.gem import estimator as gem
 from pipelines.depth.gem import published as gem_published
-from pipelines.depth.gem.config import GEM_CONFIGS, GemConfig, gem_config, poses
+from pipelines.depth.gem.config import GemConfig
 from pipelines.depth.gem.network import GemDepth
 from pipelines.depth.gem.weights import load_network as load_gem
-from pipelines.depth.registry import require_trainable
 from pipelines.depth.vida import published as vida_published
-from pipelines.depth.vida.config import CONFIGS, RunConfig, ViDAConfig, config_named
+from pipelines.depth.vida.config import RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import ViDAEstimator
 from pipelines.depth.vida.finetune import fresh_network as fresh_vida
 from pipelines.depth.vida.finetune import initialised
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.weights import find_weights, load_network
-
-
-def trainable(name: str, pose: str) -> ViDAConfig:
-    """The network of that name; `pose` is a choice of GemDepth only. Raises `ConfigError`."""
-    with_poses = poses(pose, name)
-    if name in GEM_CONFIGS:
-        return gem_config(name, pose=with_poses)
-    if name not in CONFIGS:
-        require_trainable(name)
-    return config_named(name)
 
 
 def licence_notice(config: ViDAConfig) -> str:

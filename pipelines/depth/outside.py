@@ -9,6 +9,8 @@ The simplest is a class that knows the depth of frames:
         def __init__(self, weights: Path | None, device: str) -> None: ...
         def depth(self, frames):  # uint8 [n, H, W, 3] -> float32 [n, h, w], NaN where there is none
 
+What `finetune-depth` asks of it, `learning/outside.py` says.
+
 One that sees whole clips has `spec` and `estimate` instead of `depth`, as
 `depthtok.data.DepthEstimator` describes them. `examples/own_estimator/` is a package to copy.
 """
@@ -43,6 +45,7 @@ from pipelines.depth.single_frames.estimator import FrameEstimator, Inputs
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.head import resize
+from pipelines.depth.vida.origin import by_metadata
 
 GROUP = "depthtok.estimators"
 FRAMES = 8  # of a call at most
@@ -87,7 +90,7 @@ def point_named(name: str) -> EntryPoint | None:
 
 def offer_of(point: EntryPoint) -> Offer:
     """What a class says of itself. Raises `ConfigError` where it does not, or cannot be loaded."""
-    estimator_class = _class_of(point)
+    estimator_class = class_of(point)
     kind = getattr(estimator_class, "kind", None)
     if kind is not None and str(kind) not in KINDS:
         raise ConfigError(
@@ -119,7 +122,7 @@ def build(
             f"the estimator {point.name!r} sets its input size and precision itself",
             remedy="leave input_size and precision out",
         )
-    network = _made(point, weights, device)
+    network = made(point, weights, device)
     if isinstance(network, DepthEstimator):
         if list(run.frame.chosen()):
             raise ConfigError(
@@ -136,7 +139,8 @@ def build(
     return FrameEstimator(OutsideNetwork(point, network, weights, run, device), run.frame.steady)
 
 
-def _class_of(point: EntryPoint) -> type:
+def class_of(point: EntryPoint) -> type:
+    """The class of an entry point. Raises `ConfigError` where that cannot be imported."""
     try:
         loaded = point.load()
     except Exception as error:  # whatever another package raises when it is imported
@@ -153,9 +157,9 @@ def _class_of(point: EntryPoint) -> type:
     return loaded
 
 
-def _made(point: EntryPoint, weights: Path | None, device: torch.device) -> object:
+def made(point: EntryPoint, weights: Path | None, device: torch.device) -> object:
     """An object of its class. Raises `ConfigError` where that raises."""
-    offered = _class_of(point)
+    offered = class_of(point)
     try:
         return offered(weights, str(device))
     except (DepthtokError, OSError):
@@ -168,6 +172,21 @@ def _made(point: EntryPoint, weights: Path | None, device: torch.device) -> obje
             f"(weights, device): {type(error).__name__}: {error}",
             remedy="give it the --weights that it wants, or mend that package",
         ) from error
+
+
+def kind_of(point: EntryPoint, stated: str) -> DepthKind:
+    """The kind of its depth, as the class says or as was stated. Raises `ConfigError` where nothing
+    says it, or both do and differ."""
+    said = offer_of(point).kind
+    kind = said or (DepthKind(stated) if stated else None)
+    if kind is None or (stated and stated != kind):
+        raise ConfigError(
+            f"the estimator {point.name!r} says {said or 'nothing'} of its kind of depth",
+            remedy=f"state it: --set kind=..., one of {', '.join(KINDS)}"
+            if kind is None
+            else "leave kind out",
+        )
+    return kind
 
 
 def _held(point: EntryPoint, estimator: DepthEstimator, weights: Path | None) -> DepthEstimator:
@@ -198,16 +217,10 @@ class OutsideNetwork:
         device: torch.device,
     ) -> None:
         self._made, self._device, self._name = made, device, point.name
-        self._shift, self.origin = run.frame.shift, origin_said(point.name, made)
-        offer = offer_of(point)
-        kind = offer.kind or (DepthKind(run.frame.kind) if run.frame.kind else None)
-        if kind is None or (run.frame.kind and run.frame.kind != kind):
-            raise ConfigError(
-                f"the estimator {point.name!r} says {offer.kind or 'nothing'} of its kind of depth",
-                remedy=f"state it: --set kind=..., one of {', '.join(KINDS)}"
-                if kind is None
-                else "leave kind out",
-            )
+        said = origin_said(point.name, made)
+        in_file = by_metadata(weights, (point.name,)) if weights else None
+        self._shift, self.origin = run.frame.shift, said or in_file
+        offer, kind = offer_of(point), kind_of(point, run.frame.kind)
         relative = kind is DepthKind.RELATIVE_DEPTH
         if self._shift and not relative:
             raise ConfigError(f"`shift` is of relative depth, not of {kind}", remedy="leave it out")

@@ -25,8 +25,8 @@ from pipelines.depth.da3.estimator import load_estimator as load_da3
 from pipelines.depth.gem import estimator as gem_estimator
 from pipelines.depth.gem import published as gem_published
 from pipelines.depth.gem.config import GEM_CONFIGS, GemConfig
-from pipelines.depth.hf.estimator import UNKNOWN_LICENCE as UNKNOWN
 from pipelines.depth.hf.estimator import load_estimator as load_hf
+from pipelines.depth.hf.models import UNKNOWN_LICENCE as UNKNOWN
 from pipelines.depth.hf.reference import START, Reference
 from pipelines.depth.vida.config import CONFIGS, RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import kind_of, load_estimator
@@ -165,13 +165,3 @@ def find(name: str) -> EstimatorEntry:
         return EstimatorEntry(name, offer.kind, offer.licence, offer.notice, 0, build, SINGLE)
     names = [*ESTIMATORS, *(offer.name for offer in outside.offers())]
     raise ConfigError(f"there is no estimator {name!r}", remedy=did_you_mean(name, names))
-
-
-def require_trainable(name: str) -> None:
-    """Raises `ConfigError` for an estimator that is known and cannot be fine-tuned, or unknown."""
-    find(name)
-    raise ConfigError(
-        f"the estimator {name!r} cannot be fine-tuned: only Video-Depth-Anything and "
-        "GemDepth are trained here, over windows of a clip",
-        remedy=f"give one of {', '.join([*CONFIGS, *GEM_CONFIGS])}",
-    )

@@ -17,6 +17,7 @@ from depthtok.stores.filling import drop_part
 from depthtok.stores.store import Store
 from depthtok.testing import make_rlds
 from pipelines.audit.findings import CameraAudit
+from pipelines.depth.learning.windows import WindowFamily
 from pipelines.depth.vida.config import CONFIGS
 from pipelines.depth.vida.course import Course
 from pipelines.depth.vida.finetune import FinetuneConfig
@@ -102,7 +103,13 @@ def test_a_stopped_course_goes_on_to_the_same_weights(stores, tmp_path):
 
     def course(name):
         return Course(
-            CONFIGS["tiny"], config, true_clips(store), [], "d", tmp_path / name, from_scratch=True
+            WindowFamily(CONFIGS["tiny"]),
+            config,
+            true_clips(store),
+            [],
+            "d",
+            tmp_path / name,
+            from_scratch=True,
         )
 
     asked = []

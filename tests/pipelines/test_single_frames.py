@@ -23,6 +23,8 @@ from pipelines.config import AnnotateConfig, TokenizeConfig
 from pipelines.decode import DecodeStage
 from pipelines.depth import registry
 from pipelines.depth.da3.config import tiny
+from pipelines.depth.learning.choice import trainable
+from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.inspect.summary import inspect
 from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
@@ -206,6 +208,10 @@ def test_settings_without_meaning_are_refused(settings):
 
 
 def test_what_cannot_be_fine_tuned_says_so():
-    with pytest.raises(ConfigError, match="da3-small' cannot be fine-tuned") as caught:
-        registry.require_trainable("da3-small")
+    with pytest.raises(ConfigError, match="'dataset' cannot be fine-tuned") as caught:
+        trainable("dataset")
     assert "vits" in caught.value.remedy
+    with pytest.raises(ConfigError, match="there is no estimator 'da3-smal'"):
+        trainable("da3-smal")
+    with pytest.raises(ConfigError, match="'da3-small' does not take `focal_px`"):
+        trainable("da3-small", frame=FrameConfig(focal_px=60.0))

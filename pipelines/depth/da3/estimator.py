@@ -17,10 +17,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from depthtok.data import SHIFT, DepthClip, DepthKind, EstimatorSpec, FrameClip
-from depthtok.errors import ConfigError, SourceError
+from depthtok.errors import ConfigError
 from pipelines.depth.da3.config import CONFIGS, DA3Config
+from pipelines.depth.da3.metres import metres_factor
 from pipelines.depth.da3.network import DA3
-from pipelines.depth.da3.preprocess import input_focal, opencv, preprocess
+from pipelines.depth.da3.preprocess import opencv, preprocess
 from pipelines.depth.da3.weights import find_weights, load_network
 from pipelines.depth.single_frames.estimator import READERS, FrameEstimator, Inputs, finite
 from pipelines.depth.vida.config import RunConfig
@@ -36,9 +37,7 @@ from vqvae.model.search import exact_float32
 log = logging.getLogger(__name__)
 
 ALGORITHM = "1"  # increased when the same weights and settings would give different depth
-FOCAL = 300.0  # px: metres are the metric network's output at this focal length of its input
 SKY = 0.3  # from here on a pixel is sky
-SHORTEST, LONGEST = 0.1, 50.0  # sides of the frame, of a focal length: views of 157 to 1 degrees
 ON_CPU, ON_GPU = 2, 16  # frames of a call
 FULL_SIZE = 504 * 504  # pixels of an input for which that is meant
 
@@ -139,31 +138,7 @@ class DA3Network:
         the focal length of a clip is not known."""
         if not self.config.metric:
             return None
-        stated = self.frame.focal_px
-        if stated:
-            require_plausible((stated, stated), size, "focal_px")
-            return input_focal((stated, stated), size, net) / FOCAL
-        matrix = getattr(clip, "intrinsics", None)
-        if matrix is None or not all(0 < matrix[axis, axis] < np.inf for axis in (0, 1)):
-            raise SourceError(
-                f"the focal length of camera {clip.camera.name!r} is not known",
-                remedy="give --set focal_px=..., or name intrinsics_key in the data set's schema",
-            )
-        focal = float(matrix[0, 0]), float(matrix[1, 1])
-        require_plausible(focal, size, f"the intrinsics of camera {clip.camera.name!r}")
-        return input_focal(focal, size, net) / FOCAL
-
-
-def require_plausible(focal: tuple[float, float], size: tuple[int, int], whose: str) -> None:
-    """Raises `SourceError` for a focal length that no camera has in pixels of frames of this size:
-    one in shares of a side, or in another unit, would make metres of another scale."""
-    longer = max(size)
-    if not all(SHORTEST * longer <= length <= LONGEST * longer for length in focal):
-        raise SourceError(
-            f"{whose}: a focal length of {focal[0]:g} and {focal[1]:g} px is that of no camera "
-            f"with frames of {size[1]} x {size[0]} px: it is in another unit, or of another size",
-            remedy="give --set focal_px=..., in pixels of the frame",
-        )
+        return metres_factor(clip, self.frame.focal_px, size, net)
 
 
 def depth_of_images(network: nn.Module, window: Float[Tensor, "1 T 3 H W"]) -> Tensor:

@@ -18,8 +18,8 @@ from depthtok.errors import WeightsError
 from pipelines.depth.da3.config import CONFIGS, DA3Config
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.published import PUBLISHED
-from pipelines.depth.vida.origin import SHAPES, WeightsOrigin
-from pipelines.depth.vida.weights import by_hand, from_hub, read_weights
+from pipelines.depth.vida.origin import SHAPES, WeightsOrigin, by_card, by_metadata
+from pipelines.depth.vida.weights import by_hand, from_hub, read_weights, weights_hash
 
 PREFIX = "model."
 LEFT_OUT = re.compile(r"cam_enc\..*|cam_dec\..*|head\.scratch\.\w+_aux\..*")
@@ -42,18 +42,17 @@ def find_weights(name: str, path: Path | None) -> Path:
     return path
 
 
-def load_network(config: DA3Config, path: Path) -> tuple[DA3, WeightsOrigin]:
+def load_network(
+    config: DA3Config, path: Path, *, any_kind: bool = False
+) -> tuple[DA3, WeightsOrigin]:
     """The network with a checkpoint's weights, float32, and what the file says that it is of.
 
-    Raises `WeightsError` for a mismatch, or where the file says that it is of another network.
+    Raises `WeightsError` for a mismatch, or where the file says that it is of another network. With
+    `any_kind` metric weights may go into a mono network and the reverse, to train on from.
     """
-    origin = origin_of(config, path)
-    if origin.networks and config.name not in origin.networks:
-        raise WeightsError(
-            f"{path} holds weights of {origin}, not of {config.name}: metres and depth up to scale "
-            "would be taken for each other",
-            remedy=f"give --estimator {origin.networks[0]}, or the weights of {config.name}",
-        )
+    names = {*CONFIGS, config.name}
+    origin = by_metadata(path, names) or origin_of(config, path)
+    _require(origin, config, path, any_kind=any_kind)
     state = {_plain(key): value for key, value in read_weights(path).items()}
     with torch.device("meta"):
         network = DA3(config)
@@ -62,7 +61,20 @@ def load_network(config: DA3Config, path: Path) -> tuple[DA3, WeightsOrigin]:
         state = {key: value for key, value in state.items() if not LEFT_OUT.fullmatch(key)}
     _check(state, wanted, path, config.name)
     network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    if origin.known_by in ("", SHAPES):
+        card = by_card(path, lambda: weights_hash(network), names)
+        _require(card, config, path, any_kind=any_kind)
+        origin = card if card.networks else origin
     return network.eval(), origin
+
+
+def _require(origin: WeightsOrigin, config: DA3Config, path: Path, *, any_kind: bool) -> None:
+    if origin.networks and config.name not in origin.networks and not any_kind:
+        raise WeightsError(
+            f"{path} holds weights of {origin}, not of {config.name}: metres and depth up to scale "
+            "would be taken for each other",
+            remedy=f"give --estimator {origin.networks[0]}, or the weights of {config.name}",
+        )
 
 
 def _plain(key: str) -> str:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 import torch
 
 from depthtok.config import digest
+from depthtok.data import DepthEstimator, DepthKind
 from depthtok.disk.files import make_directory, output_errors, remove, write_atomic
 from depthtok.required import fulfilled
 from pipelines.audit.findings import summarise
-from pipelines.depth.families import estimator_of, fresh, load, weights_of
-from pipelines.depth.vida.config import RunConfig, ViDAConfig
-from pipelines.depth.vida.estimator import ViDAEstimator
+from pipelines.depth.learning.learner import Family, Learner
 from pipelines.depth.vida.evaluation import evaluate, evaluate_maps, mean_maps
 from pipelines.depth.vida.finetune import FinetuneConfig, StepReport, begun, finetune
-from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.truth import TrueClip
-from pipelines.depth.vida.weights import save_network, weights_hash
+from pipelines.depth.vida.weights import read_weights, save_weights, weights_hash
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Course:
     `ConfigError` for an output that is no .safetensors file, and for weights to start from scratch
     with."""
 
-    network: ViDAConfig
+    family: Family
     config: FinetuneConfig
     clips: Sequence[TrueClip]
     held_out: Sequence[TrueClip]
@@ -61,16 +60,15 @@ class Course:
         return self.out.with_suffix(".json")
 
     @cached_property
-    def start(self) -> VideoDepth:
+    def start(self) -> Learner:
         """The network before the first step."""
         if self.from_scratch:
-            return fresh(self.network, self.config.seed)
-        path = weights_of(self.network, self.weights)
-        return load(self.network, path, any_kind=True)  # it is taught its own kind
+            return self.family.fresh(self.config.seed)
+        return self.family.load(self.weights)
 
     @cached_property
     def start_hash(self) -> str:
-        return weights_hash(self.start)
+        return weights_hash(self.start.network)
 
     @property
     def origin(self) -> str:
@@ -89,7 +87,9 @@ class Course:
         *,
         resume: bool = True,
     ) -> bool:
-        """Takes all remaining steps; returns False if `should_stop` ended it before the last."""
+        """Takes all remaining steps; returns False if `should_stop` ended it before the last.
+        Raises `SourceError` or `ConfigError` for clips that the network cannot learn from."""
+        self.start.require([*self.clips, *self.held_out])
         with output_errors(self.out):
             make_directory(self.out.parent)
         if not resume:
@@ -105,21 +105,23 @@ class Course:
             should_stop=should_stop,
         )
         if network is not None:
-            save_network(network, self.out, dtype=torch.float16 if self.half else torch.float32)
+            dtype = torch.float16 if self.half else torch.float32
+            kind = None if self.family.tells_kind else self.start.kind
+            save_weights(self.family.tensors(network), self.family.name, self.out, dtype, kind)
         return network is not None
 
     def finish(self, device: str) -> dict:
         """Evaluates the weights as written to disk; writes their card, and returns it."""
-        run = RunConfig(input_size=self.config.input_size)
-        network = load(self.network, self.out)
-        estimator = estimator_of(network, run, torch.device(device))
+        family, size = self.family, self.config.input_size
+        estimator = family.estimator(self.out, size, torch.device(device))
+        relative = estimator.spec.kind is DepthKind.RELATIVE_DEPTH
         card = {
-            "name": self.network.name,
-            **self.network.recorded,
+            "name": family.name,
+            **family.recorded,
             "kind": str(estimator.spec.kind),
-            "input_size_px": self.config.input_size,
+            "input_size_px": size or None,
             "weights_sha256": estimator.spec.weights,
-            "parameters": sum(value.numel() for value in network.state_dict().values()),
+            "parameters": sum(value.numel() for value in read_weights(self.out).values()),
             "stored_as": "float16" if self.half else "float32",
             "training": {
                 "started_from": "random weights" if self.from_scratch else self.start_hash,
@@ -129,28 +131,34 @@ class Course:
             },
             "held_out": {
                 "clips": self._listed(self.held_out),
-                "protocol": "one least-squares scale and shift in disparity for each clip, depth "
-                "held to the clip's true range; means over the pixels of a clip, then over clips",
-                "figures": self._figures(estimator),
+                "protocol": "one least-squares scale and shift in "
+                f"{'depth' if relative else 'disparity'} for each clip, depth held to the clip's "
+                "true range; means over the pixels of a clip, then over clips",
+                **self._held_out(estimator),
             },
         }
         write_atomic(self.card, json.dumps(card, indent=2) + "\n")
         return card
 
-    def _figures(self, estimator: ViDAEstimator) -> dict[str, Mapping[str, float | None]]:
-        """Figures of the network, and of the mean map of each camera's training clips."""
+    def _held_out(self, estimator: DepthEstimator) -> dict[str, object]:
+        """Figures of the network, and of the mean map of each camera's training clips; of relative
+        depth also the shift with which 1 / (z + shift) is nearest to true disparity."""
         if not self.held_out:
-            return {}
+            return {"figures": {}}
+        audits = list(evaluate(estimator, self.held_out))
         maps = mean_maps(self.clips)
         ways = {
-            "this network": list(evaluate(estimator, self.held_out)),
+            "this network": audits,
             "mean map of the training clips": list(evaluate_maps(maps, self.held_out)),
         }
-        return {
+        figures = {
             f"{camera.camera}, {way}": camera.figures
             for way, clips in ways.items()
             for camera in summarise(clips)
         }
+        fits = [clip.fit for clip in audits if clip.fit.in_depth and clip.fit.scale > 0]
+        shift = {"fitted_shift": median(fit.shift / fit.scale for fit in fits)} if fits else {}
+        return {"figures": figures, **shift}
 
     def _listed(self, clips: Sequence[TrueClip]) -> list[str]:
         """The episodes with their instructions, each listed once for all cameras."""

@@ -1,14 +1,15 @@
 """Fine-tuning on clips with ground-truth depth, from a simulator or a sensor.
 
-Relative networks learn disparity (1/m) up to one scale and shift per window; metric networks learn
-metres. The windows of a step depend only on the seed and the step number, so that a stopped and
-resumed run ends with the same weights as an uninterrupted one.
+Networks of disparity learn 1/z (1/m), those of relative depth z (m), both up to one scale and shift
+per window; those of metres learn metres. The windows of a step depend only on the seed and the step
+number, so that a stopped and resumed run ends with the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,22 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-from depthtok.data import FrameClip
-from depthtok.disk.bounds import together
+from depthtok.data import DepthKind, FrameClip
 from depthtok.disk.files import commit_file
 from depthtok.disk.sealed import require_sound, seal
 from depthtok.errors import CorruptPart, SourceError, StaleStore
+from pipelines.depth.learning.batch import Windows, training_batch
+from pipelines.depth.learning.learner import Learner
 from pipelines.depth.vida.config import ViDAConfig
 from pipelines.depth.vida.finetune_config import FinetuneConfig
 from pipelines.depth.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.depth.vida.network import VideoDepth
-from pipelines.depth.vida.preprocess import network_size, preprocess
 from pipelines.depth.vida.state_file import save_state
-
-PIXEL = 48  # bytes that a pixel takes while it is coloured and resized
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class StepReport:
 
 
 def finetune(
-    network: VideoDepth,
+    learner: Learner,
     clips: Sequence[FrameClip],
     config: FinetuneConfig,
     *,
@@ -55,8 +53,8 @@ def finetune(
     data: str = "",
     on_step: Callable[[StepReport], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> VideoDepth | None:
-    """Trains `network` in place; resumes from `checkpoint` if it exists.
+) -> nn.Module | None:
+    """Trains a learner's network in place and returns it; resumes from `checkpoint` if it exists.
 
     `data` is a digest of the training data, stored in the checkpoint. Returns None if `should_stop`
     ended the run: the checkpoint then includes all steps so far.
@@ -66,17 +64,18 @@ def finetune(
     """
     if not clips:
         raise SourceError("there is no clip to train on", remedy="give a source with true depth")
+    network = learner.network
     network.to(device).train()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    identity = {**asdict(config), "network": network.config.variant, "data": data}
+    identity = {**asdict(config), "network": learner.variant, "data": data}
     first = _resume(network, optimizer, identity, checkpoint)
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * schedule(step, config.steps)
-        images, depth = training_batch(clips, config, step)
-        report = _train_step(network, optimizer, images.to(device), depth.to(device), config, step)
+        windows = training_batch(learner, clips, config, step).to(device)
+        report = _train_step(learner, optimizer, windows, config, step)
         on_step(report)
         stopping = should_stop()
         if stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
@@ -120,95 +119,48 @@ def schedule(step: int, steps: int) -> float:
 
 
 def _train_step(
-    network: VideoDepth,
+    learner: Learner,
     optimizer: torch.optim.Optimizer,
-    images: Float[Tensor, "B T 3 h w"],
-    depth: Float[Tensor, "B T h w"],
+    windows: Windows,
     config: FinetuneConfig,
     step: int,
 ) -> StepReport:
-    target, valid = training_target(depth, metric=network.config.metric)
-    prediction = network(images)
-    compare = metric_loss if network.config.metric else affine_invariant_loss
+    target, valid = training_target(windows.depth, learner.kind)
+    with _draws_of(config.seed, step, windows.depth.device):
+        prediction = learner.depth(windows.inputs, windows.size) * windows.factors
+    compare = metric_loss if learner.kind is DepthKind.METRES else affine_invariant_loss
     spatial = compare(prediction, target, valid)
     temporal = temporal_gradient_loss(prediction, target, valid)
     loss = spatial + config.temporal_weight * temporal
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(learner.network.parameters(), 1.0)
     optimizer.step()
     return StepReport(step, loss.item(), spatial.item(), temporal.item())
 
 
+@contextmanager
+def _draws_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """What a network draws by chance (dropout) is a function of seed and step, too; the process's
+    own draws go on as if there had been none."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+        yield
+
+
 def training_target(
-    depth: Float[Tensor, "B T h w"], *, metric: bool
+    depth: Float[Tensor, "B T h w"], kind: DepthKind
 ) -> tuple[Float[Tensor, "B T h w"], Bool[Tensor, "B T h w"]]:
-    """True depth (m, 0 where unknown) as the network's target, and where it is valid."""
+    """True depth (m, 0 where unknown) as the target of a network's kind, and where it is valid."""
     valid = depth > 0
-    return (depth if metric else torch.where(valid, 1 / depth.clamp_min(1e-6), 0)), valid
-
-
-def training_batch(
-    clips: Sequence[FrameClip], config: FinetuneConfig, step: int
-) -> tuple[Float[Tensor, "B T 3 h w"], Float[Tensor, "B T h w"]]:
-    """The windows of one step: consecutive frames of clips drawn in proportion to length, half of
-    them mirrored (unless `mirror` is off), with a random gain and offset of the colours.
-
-    Frames are resized as for inference, depth by nearest neighbour: an average over an edge would
-    be a depth that occurs nowhere. Raises `SourceError` for windows of different shapes.
-    """
-    rng = np.random.default_rng((config.seed, step))
-    lengths = np.array([len(clip) for clip in clips], np.float64)
-    windows = [
-        _window(clips[index], config, rng)
-        for index in rng.choice(len(clips), config.batch, p=lengths / lengths.sum())
-    ]
-    sizes = {images.shape[-2:] for images, _ in windows}
-    if len(sizes) > 1:
-        raise SourceError(
-            f"frames of different shapes do not fit into one batch: network inputs are "
-            f"{sorted(map(tuple, sizes))}",
-            remedy="train on cameras of the same shape (--camera), or give --batch 1",
-        )
-    images, depth = zip(*windows, strict=True)
-    return torch.stack(images), torch.stack(depth)
-
-
-def _window(
-    clip: FrameClip, config: FinetuneConfig, rng: np.random.Generator
-) -> tuple[Float[Tensor, "T 3 h w"], Float[Tensor, "T h w"]]:
-    """The network's input and the depth at its size. A clip shorter than the window repeats its
-    last frame."""
-    length = config.frames
-    start = int(rng.integers(max(1, len(clip) - length + 1)))
-    stop = min(start + length, len(clip))
-    mirrored = config.mirror and rng.random() < 0.5
-    gain, offset = rng.uniform(0.8, 1.2, 3).astype(np.float32), np.float32(rng.uniform(-20, 20))
-    inputs: list[Tensor] = []
-    step, size = start, (0, 0)
-    while step < stop:  # the first frame tells the size; large ones are taken one by one
-        count = together(size[0] * size[1] * PIXEL, length) if inputs else 1
-        frames = clip.read(step, min(step + count, stop))
-        if inputs and size != frames.shape[1:3]:
-            raise SourceError(f"{clip.key}: the frames have different sizes")
-        size, step = (frames.shape[1], frames.shape[2]), step + len(frames)
-        frames = frames[:, :, ::-1] if mirrored else frames
-        coloured = torch.from_numpy(np.clip(frames * gain + offset, 0, 255).astype(np.uint8))
-        inputs.append(preprocess(coloured, network_size(*size, config.input_size)))
-    metres = clip.true_depth(start, stop)
-    depth = torch.from_numpy(np.ascontiguousarray(metres[:, :, ::-1] if mirrored else metres))
-    images = torch.cat(inputs)
-    target = functional.interpolate(depth[None], size=images.shape[-2:], mode="nearest-exact")[0]
-    return _lengthened(images, length), _lengthened(target, length)
-
-
-def _lengthened(frames: Float[Tensor, "n ..."], length: int) -> Float[Tensor, "T ..."]:
-    """Frames, the last of them repeated up to a length."""
-    return torch.cat([frames, frames[-1:].expand(length - len(frames), *frames.shape[1:])])
+    if kind is not DepthKind.DISPARITY:
+        return depth, valid
+    return torch.where(valid, 1 / depth.clamp_min(1e-6), 0), valid
 
 
 def _save(
-    network: VideoDepth,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     identity: dict[str, object],
     checkpoint: Path,
@@ -244,7 +196,7 @@ _START_OVER = "give --no-resume to start over"
 
 
 def _resume(
-    network: VideoDepth,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     identity: dict[str, object],
     checkpoint: Path,

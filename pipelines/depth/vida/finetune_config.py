@@ -18,7 +18,7 @@ class FinetuneConfig:
     steps: Annotated[int, "training steps"] = 1000
     batch: Annotated[int, "windows per step"] = 2
     frames: Annotated[int, "frames per training window, 2 to 32"] = 8
-    input_size: Annotated[int, "shorter side of the network's input, px"] = 140
+    input_size: Annotated[int, "network input size, px; 0: set by its own processor"] = 140
     learning_rate: Annotated[float, "peak learning rate"] = 1e-4
     weight_decay: Annotated[float, "AdamW's weight decay"] = 0.01
     temporal_weight: Annotated[float, "weight of the temporal-gradient loss"] = 1.0
@@ -39,6 +39,6 @@ class FinetuneConfig:
             value = getattr(self, name)
             require(0 <= value < math.inf, name, value, "give 0 (off) or more")
         size = self.input_size
-        fits = size >= PATCH and too_large(size, size) is None
+        fits = size == 0 or (size >= PATCH and too_large(size, size) is None)
         require(fits, "input_size", size, f"give {PATCH} px or more, such as 140")
         require(self.seed >= 0, "seed", self.seed, "give 0 or more")

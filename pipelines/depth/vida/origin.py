@@ -97,13 +97,16 @@ def _by_hash(path: Path) -> WeightsOrigin | None:
 
 def by_metadata(path: Path, known: Collection[str] = tuple(CONFIGS)) -> WeightsOrigin | None:
     """What the metadata of a file say, if they name a `known` network."""
-    if path.suffix != ".safetensors":
-        return None
-    with suppress(SafetensorError, OSError), safe_open(path, "pt") as file:
-        name = str((file.metadata() or {}).get("network"))
-        if name in known:
-            return WeightsOrigin((name,), "its metadata")
-    return None
+    name = metadata_of(path).get("network", "")
+    return WeightsOrigin((name,), "its metadata") if name in known else None
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a .safetensors file says of itself; {} for none, or another file."""
+    if path.suffix == ".safetensors":
+        with suppress(SafetensorError, OSError), safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    return {}
 
 
 def _by_name(path: Path) -> WeightsOrigin | None:

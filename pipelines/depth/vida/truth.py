@@ -44,6 +44,11 @@ class TrueClip:
         return self.source.fps
 
     @property
+    def intrinsics(self) -> Float32[np.ndarray, "3 3"] | None:
+        """Of the camera, in pixels of the frames; None where they are not known."""
+        return self.source.intrinsics
+
+    @property
     def instruction(self) -> str:
         return self.source.episode.instruction()
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from depthtok.data import DepthKind
 from depthtok.disk.files import commit_file, with_usual_mode
 from depthtok.disk.regular import require_file
 from depthtok.disk.tensors import save_tensors
@@ -161,17 +162,7 @@ def require_tensors(
 ) -> None:
     """Raises `WeightsError` unless a file has the tensors that the network `name` expects. `whole`:
     all that it has, where `state` is what is used of it."""
-    missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys())
-    shapes = [
-        f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}"
-        for key in sorted(expected.keys() & state.keys())
-        if state[key].shape != expected[key].shape
-    ]
-    faults = [f"missing {key}" for key in missing] + [f"unknown {key}" for key in unexpected]
-    faults = shapes + faults
-    if faults:
-        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
+    if shown := mismatch(state, expected):
         fits = fitting(state if whole is None else whole)
         raise WeightsError(
             f"{path} does not match {name}: {shown}",
@@ -182,11 +173,40 @@ def require_tensors(
         )
 
 
+def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """How the names and shapes of a file's tensors differ from those expected; "" if they do
+    not."""
+    faults = [
+        f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}"
+        for key in sorted(expected.keys() & state.keys())
+        if state[key].shape != expected[key].shape
+    ]
+    faults += [f"missing {key}" for key in sorted(expected.keys() - state.keys())]
+    faults += [f"unknown {key}" for key in sorted(state.keys() - expected.keys())]
+    return "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
+
+
 def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Writes weights as `.safetensors`, atomically."""
-    state = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
+    save_weights(network.state_dict(), network.config.name, path, dtype)
+
+
+def save_weights(
+    state: Mapping[str, Tensor],
+    name: str,
+    path: Path,
+    dtype: torch.dtype,
+    kind: DepthKind | None = None,
+) -> None:
+    """Writes the tensors of the network `name` as `.safetensors`, atomically; those of floating
+    point as `dtype`. `kind` is that of its depth, where the name does not tell it."""
+    metadata = {"network": name} | ({"kind": str(kind)} if kind else {})
+    plain = {
+        key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype)
+        for key, value in state.items()
+    }
     with commit_file(path) as partial:
-        save_tensors(state, partial, metadata={"network": network.config.name})
+        save_tensors(plain, partial, metadata=metadata)
         with_usual_mode(partial)
 
 

@@ -12,6 +12,7 @@ from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
 from pipelines.depth.families import fresh
 from pipelines.depth.gem.config import gem_config
+from pipelines.depth.learning.windows import WindowLearner
 from pipelines.depth.vida.finetune import FinetuneConfig, finetune
 from tests.commands.trainings import call
 from tests.pipelines.depth.vida import recipe
@@ -67,6 +68,10 @@ def annotate(stores, out, *more, pose="on"):
         *more,
     )
     return out
+
+
+def learner(*, pose=True):
+    return WindowLearner.of(fresh(gem_config("gemdepth-tiny", pose=pose), 0))
 
 
 def digests(store):
@@ -137,8 +142,8 @@ def test_training_lowers_the_loss_and_a_resumed_run_ends_the_same(stores, tmp_pa
         steps=9, batch=1, frames=4, input_size=28, save_every=4, learning_rate=1e-3
     )
     losses, seen = [], []
-    start = fresh(gem_config("gemdepth-tiny"), 0)
-    before = {key: value.clone() for key, value in start.state_dict().items()}
+    start = learner()
+    before = {key: value.clone() for key, value in start.network.state_dict().items()}
     whole = finetune(
         start,
         clips,
@@ -151,10 +156,9 @@ def test_training_lowers_the_loss_and_a_resumed_run_ends_the_same(stores, tmp_pa
     after = whole.state_dict()
     still = {key for key in before if before[key].equal(after[key])}
     assert all(key.endswith(".pe") for key in still), still  # the whole network learns
-    half = fresh(gem_config("gemdepth-tiny"), 0)
     assert (
         finetune(
-            half,
+            learner(),
             clips,
             config,
             checkpoint=tmp_path / "b",
@@ -164,15 +168,13 @@ def test_training_lowers_the_loss_and_a_resumed_run_ends_the_same(stores, tmp_pa
         )
         is None
     )
-    resumed = finetune(
-        fresh(gem_config("gemdepth-tiny"), 0), clips, config, checkpoint=tmp_path / "b", device=cpu
-    )
+    resumed = finetune(learner(), clips, config, checkpoint=tmp_path / "b", device=cpu)
     assert all(value.equal(after[key]) for key, value in resumed.state_dict().items())
     with pytest.raises(
         StaleStore, match="network gemdepth-tiny, pose on, now gemdepth-tiny, pose off"
     ):
         finetune(
-            fresh(gem_config("gemdepth-tiny", pose=False), 0),
+            learner(pose=False),
             clips,
             config,
             checkpoint=tmp_path / "b",

@@ -10,13 +10,14 @@ from safetensors.torch import save_file
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, WeightsError
 from pipelines.audit.candidates import doubt_about
-from pipelines.depth.families import fresh, trainable
+from pipelines.depth.families import fresh
 from pipelines.depth.fitting import fitting
 from pipelines.depth.gem.config import GEM_CONFIGS
 from pipelines.depth.gem.estimator import load_estimator
 from pipelines.depth.gem.published import PUBLISHED
 from pipelines.depth.gem.tensors import POSE
 from pipelines.depth.gem.weights import load_network
+from pipelines.depth.learning.choice import trainable
 from pipelines.depth.registry import ESTIMATORS
 from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.finetune import fresh_network
@@ -178,8 +179,8 @@ def test_a_file_in_the_hubs_cache_says_its_revision(tmp_path, official):
 
 
 def test_poses_are_a_choice_of_this_family_only():
-    assert trainable("gemdepth-tiny", "off").variant == "gemdepth-tiny, pose off"
-    assert trainable("vits", "on").variant == "vits"
+    assert trainable("gemdepth-tiny", "off").config.variant == "gemdepth-tiny, pose off"
+    assert trainable("vits", "on").config.variant == "vits"
     with pytest.raises(ConfigError, match="vits predicts no poses"):
         trainable("vits", "off")
     with pytest.raises(ConfigError, match="`pose` cannot be 'maybe'"):

@@ -9,9 +9,9 @@ import torch
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, MissingPackage, WeightsError
 from pipelines.audit.candidates import doubt_about
-from pipelines.depth.hf import estimator as module
 from pipelines.depth.hf.estimator import load_estimator
 from pipelines.depth.hf.families import kind_of, require_packages
+from pipelines.depth.hf.models import quiet
 from pipelines.depth.hf.reference import Reference
 from pipelines.depth.registry import find
 from pipelines.depth.single_frames.config import FrameConfig
@@ -101,7 +101,7 @@ def saved(tmp_path):
 
     def save(family):
         torch.manual_seed(0)
-        with module.quiet():
+        with quiet():
             model = MADE[family]().eval()
             model.save_pretrained(tmp_path / family)
             processor(family).save_pretrained(tmp_path / family)
@@ -151,7 +151,7 @@ def test_the_spec_tells_models_and_their_processors_apart(saved):
     path, _ = saved("depth_anything")
     before = loaded(path).spec
     assert loaded(path).spec == before
-    with module.quiet():
+    with quiet():
         transformers.DPTImageProcessorPil(size={"height": 42, "width": 42}).save_pretrained(path)
     assert loaded(path).spec.settings != before.settings
     assert loaded(path).spec.weights == before.weights
@@ -220,8 +220,9 @@ def test_what_the_processor_decides_is_not_asked(saved):
     for run in (RunConfig(input_size=28), RunConfig(precision="float16")):
         with pytest.raises(ConfigError):
             load_estimator(f"hf:{path}", None, run, CPU)
-    with pytest.raises(ConfigError, match="weights"):
-        load_estimator(f"hf:{path}", path, RunConfig(), CPU)
+    for absent in (path, path / "absent.safetensors"):
+        with pytest.raises(WeightsError, match="there is no file of weights"):
+            load_estimator(f"hf:{path}", absent, RunConfig(), CPU)
 
 
 def test_processors_that_want_torchvision_say_so(monkeypatch):

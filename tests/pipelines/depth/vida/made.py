@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import CorruptRecord
+from pipelines.depth.learning.windows import WindowLearner
 from pipelines.depth.vida.config import CONFIGS
 from pipelines.depth.vida.network import VideoDepth
 from tests.pipelines.depth.vida import recipe
@@ -18,6 +19,11 @@ def tiny_network(*, metric: bool = False) -> VideoDepth:
     schema = {key: list(value.shape) for key, value in network.state_dict().items()}
     network.load_state_dict(recipe.state_dict(schema, seed=4))
     return network
+
+
+def learner(*, metric: bool = False) -> WindowLearner:
+    """The same, to be trained."""
+    return WindowLearner.of(tiny_network(metric=metric))
 
 
 class MemoryClip:

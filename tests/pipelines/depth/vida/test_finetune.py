@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
+from pipelines.depth.learning.batch import training_batch
 from pipelines.depth.vida.finetune import (
     FinetuneConfig,
     finetune,
     schedule,
-    training_batch,
     training_target,
 )
 from pipelines.depth.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from tests.pipelines.depth.vida import recipe
-from tests.pipelines.depth.vida.made import MemoryClip, tiny_network
+from tests.pipelines.depth.vida.made import MemoryClip, learner
 
 CPU = torch.device("cpu")
 
@@ -86,17 +87,18 @@ def test_losses_of_a_window_without_truth_are_zero_and_so_is_their_gradient():
 
 def test_target_is_disparity_or_metres_and_keeps_holes():
     depth = torch.tensor([[[[2.0, 0.0], [4.0, 1.0]]]])
-    disparity, valid = training_target(depth, metric=False)
+    disparity, valid = training_target(depth, DepthKind.DISPARITY)
     assert disparity.tolist() == [[[[0.5, 0.0], [0.25, 1.0]]]]
     assert valid.tolist() == [[[[True, False], [True, True]]]]
-    assert training_target(depth, metric=True)[0].equal(depth)
+    for kind in (DepthKind.METRES, DepthKind.RELATIVE_DEPTH):
+        assert training_target(depth, kind)[0].equal(depth)
 
 
 @pytest.mark.parametrize("metric", [False, True])
 def test_training_lowers_the_loss(tmp_path, metric):
     losses = []
     finetune(
-        tiny_network(metric=metric),
+        learner(metric=metric),
         clips()[:1],
         config(steps=20, save_every=100),
         checkpoint=tmp_path / "run.pt",
@@ -107,7 +109,7 @@ def test_training_lowers_the_loss(tmp_path, metric):
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
-    undisturbed = finetune(tiny_network(), clips(), config(), checkpoint=tmp_path / "a", device=CPU)
+    undisturbed = finetune(learner(), clips(), config(), checkpoint=tmp_path / "a", device=CPU)
 
     class Stop(Exception):
         pass
@@ -117,12 +119,10 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        finetune(
-            tiny_network(), clips(), config(), checkpoint=tmp_path / "b", device=CPU, on_step=stop
-        )
+        finetune(learner(), clips(), config(), checkpoint=tmp_path / "b", device=CPU, on_step=stop)
     steps = []
     resumed = finetune(
-        tiny_network(),
+        learner(),
         clips(),
         config(),
         checkpoint=tmp_path / "b",
@@ -135,10 +135,10 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
-    finetune(tiny_network(), clips(), config(steps=1), checkpoint=tmp_path / "a", device=CPU)
+    finetune(learner(), clips(), config(steps=1), checkpoint=tmp_path / "a", device=CPU)
     with pytest.raises(StaleStore, match="seed 0, now 7"):
         finetune(
-            tiny_network(),
+            learner(),
             clips(),
             config(steps=1, seed=7),
             checkpoint=tmp_path / "a",
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
 
 def test_a_changed_checkpoint_is_never_gone_on_with(tmp_path):
     file = tmp_path / "a"
-    finetune(tiny_network(), clips(), config(steps=1), checkpoint=file, device=CPU)
+    finetune(learner(), clips(), config(steps=1), checkpoint=file, device=CPU)
     data, rng = file.read_bytes(), np.random.default_rng(14)
     count = 20 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))
     flips = [(at, 1 << bit) for at, bit in rng.integers((len(data), 8), size=(count, 2))]
@@ -157,16 +157,16 @@ def test_a_changed_checkpoint_is_never_gone_on_with(tmp_path):
     ]:
         file.write_bytes(change)
         with pytest.raises(CorruptPart, match="was changed after it was written"):
-            finetune(tiny_network(), clips(), config(steps=1), checkpoint=file, device=CPU)
+            finetune(learner(), clips(), config(steps=1), checkpoint=file, device=CPU)
 
 
 def test_a_checkpoint_of_an_older_version_is_gone_on_with_and_a_forged_one_refused(tmp_path):
     file = tmp_path / "a"
-    finetune(tiny_network(), clips(), config(steps=2), checkpoint=file, device=CPU)
+    finetune(learner(), clips(), config(steps=2), checkpoint=file, device=CPU)
     state = torch.load(file, weights_only=True)
     torch.save(state, file)  # without a digest
     finetune(
-        tiny_network(),
+        learner(),
         clips(),
         config(steps=2),
         checkpoint=file,
@@ -183,7 +183,7 @@ def test_a_checkpoint_of_an_older_version_is_gone_on_with_and_a_forged_one_refus
     ):
         torch.save(forged, file)
         with pytest.raises(CorruptPart, match="holds no state of a fine-tuning"):
-            finetune(tiny_network(), clips(), config(steps=2), checkpoint=file, device=CPU)
+            finetune(learner(), clips(), config(steps=2), checkpoint=file, device=CPU)
 
 
 def test_settings_are_checked():
@@ -200,7 +200,7 @@ def test_windows_are_mirrored_unless_told_not_to():
 
     def sides(*, mirror):
         settings = config(batch=1, frames=2, mirror=mirror)
-        batches = (training_batch([clip], settings, step)[0] for step in range(20))
+        batches = (training_batch(learner(), [clip], settings, step).inputs for step in range(20))
         return {bool(batch[..., 7:].mean() > batch[..., :7].mean()) for batch in batches}
 
     assert sides(mirror=True) == {True, False}
@@ -212,11 +212,14 @@ def test_frames_are_seen_as_in_inference_whatever_the_size_of_the_depth():
     depth = np.full((3, 20, 20), 2, np.float32)  # a square store of a wide camera
     depth[:, :, 10:] = 0
     settings = config(batch=1, frames=3, input_size=28, mirror=False)
-    images, target = training_batch([MemoryClip(frames, depth)], settings, step=0)
+    windows = training_batch(learner(), [MemoryClip(frames, depth)], settings, step=0)
+    images, target = windows.inputs, windows.depth
+    assert windows.factors.tolist() == [[[[1.0]]]]
     assert images.shape == (1, 3, 3, 28, 42)
     assert target.shape == (1, 3, 28, 42)
     assert (target[..., :21] == 2).all()
     assert not target[..., 21:].any()
     other = MemoryClip(recipe.clip(3, 40, 30, seed=1), depth)
+    clips = [MemoryClip(frames, depth), other]
     with pytest.raises(SourceError, match="different shapes"):
-        training_batch([MemoryClip(frames, depth), other], config(batch=20, input_size=28), 0)
+        training_batch(learner(), clips, config(batch=20, input_size=28), 0)

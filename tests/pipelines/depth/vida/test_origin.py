@@ -16,6 +16,7 @@ from depthtok.errors import WeightsError
 from depthtok.stores.arrays import group_json
 from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
+from pipelines.depth.learning.windows import WindowFamily
 from pipelines.depth.vida import origin as module
 from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.course import Course
@@ -165,10 +166,10 @@ def test_training_may_start_from_the_other_kind_but_not_from_another_size(tmp_pa
     save_network(fresh_network(TINY, seed=5), tmp_path / "a.safetensors")
     out = tmp_path / "b.safetensors"
     start = {"weights": tmp_path / "a.safetensors", "out": out, "data": "d"}
-    course = Course(METRIC, FinetuneConfig(), [], [], **start)
+    course = Course(WindowFamily(METRIC), FinetuneConfig(), [], [], **start)
     assert course.start.origin.networks == ("tiny",)
     with pytest.raises(WeightsError, match=r"of tiny .* not of metric-vits"):
-        _ = Course(CONFIGS["metric-vits"], FinetuneConfig(), [], [], **start).start
+        _ = Course(WindowFamily(CONFIGS["metric-vits"]), FinetuneConfig(), [], [], **start).start
 
 
 def annotated(tmp_path, weights: Path):

@@ -1,0 +1,1 @@
+"""What fine-tuning asks of each family of depth networks."""
