@@ -4,7 +4,6 @@ DEPTHTOK_CHROMIUM names one; else the usual names are looked for. Without one, a
 package `playwright`, the tests are skipped and say so.
 """
 
-import atexit
 import os
 import shutil
 from functools import cache
@@ -36,21 +35,29 @@ needed = pytest.mark.skipif(
 
 @cache
 def browser():
-    """One for all tests of the process."""
+    """A browser, and what stops it: one for the tests of a module."""
     from playwright.sync_api import sync_playwright
 
     playwright = sync_playwright().start()
     arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     chromium = playwright.chromium.launch(executable_path=executable(), args=arguments)
-    atexit.register(playwright.stop)
-    atexit.register(chromium.close)
-    return chromium
+    return chromium, playwright.stop
+
+
+def close() -> None:
+    """Ends the browser, if there is one: with it ends the event loop that it keeps running, under
+    which nothing else of this thread can run one."""
+    if browser.cache_info().currsize:
+        chromium, stop = browser()
+        browser.cache_clear()
+        chromium.close()
+        stop()
 
 
 def opened(page: Path, width: int = 1280, scheme: str = "light"):
     """A tab that shows the page, and a list that fills with its errors and with what it asks for
     from elsewhere."""
-    tab = browser().new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab = browser()[0].new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     wrong: list[str] = []
     tab.on("console", lambda message: wrong.append(f"console: {message.text}"))
     tab.on("pageerror", lambda error: wrong.append(f"script: {error}"))

@@ -39,6 +39,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line_coverage.summary(lines))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_browser_stays():
+    yield
+    if "tests.browser" in sys.modules:
+        sys.modules["tests.browser"].close()
+
+
 def pytest_configure(config):
     if os.environ["DEPTHTOK_CHECK_CALLS"] == "1":
         # beartype draws which items of a list it looks at, also where hypothesis watches.
