@@ -13,6 +13,7 @@ import sys
 import numpy as np
 
 import depthtok
+from depthtok.errors import ConfigError
 from depthtok.meaning import Column, Meaning
 from pipelines.sim.rollout import Rollout, Trial, play
 from pipelines.sim.simulator import CameraView, Lens, Task
@@ -57,11 +58,11 @@ class TableWorld:
         rgb = np.full((self.size, self.size, 3), (200, 180, 140), np.uint8)
         depth = np.full((self.size, self.size), TABLE_M, np.float32)
         classes = np.full((self.size, self.size), 0, np.uint8)
-        for number, place, half, height, colour in (
+        for number, centre, half, height, colour in (
             (3, self.block, 0.025, 0.05, (200, 40, 40)),
             (2, self.gripper, 0.015, 0.2, (90, 90, 90)),
         ):
-            inside = (abs(x - place[0]) < half) & (abs(y - place[1]) < half)
+            inside = (abs(x - centre[0]) < half) & (abs(y - centre[1]) < half)
             rgb[inside], depth[inside], classes[inside] = colour, TABLE_M - height, number
         return CameraView(rgb, depth, classes if segmentation else None)
 
@@ -69,7 +70,7 @@ class TableWorld:
 
     def vary(self, task: Task) -> None:
         if task.variation != PLAIN:
-            raise NotImplementedError("this world has no variations")
+            raise ConfigError("this world has no variations", remedy="leave views and starts out")
 
     def joints(self) -> np.ndarray:
         return self.gripper.astype(np.float32)
@@ -96,13 +97,13 @@ class TowardsRed:
         """It draws nothing."""
 
     def act(self, observation: dict) -> np.ndarray:
-        image, place = observation["images"]["image"].astype(int), observation["proprio"]
+        image, hand = observation["images"]["image"].astype(int), observation["proprio"]
         rows, columns = np.nonzero(image[..., 0] - image[..., 1] > 100)
         if not len(rows):  # the gripper hides it
             return np.zeros((1, 2), np.float32)
         middle = np.array([columns.mean(), rows.mean()]) + 0.5
         target = middle / len(image) * SIDE_M - SIDE_M / 2
-        return np.tile((target - place) / 4, (4, 1)).astype(np.float32)
+        return np.tile((target - hand) / 4, (4, 1)).astype(np.float32)
 
 
 def evaluate(policy: object, trials: int = 10) -> list[Rollout]:

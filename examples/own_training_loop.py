@@ -57,11 +57,11 @@ class CodePredictor(nn.Module):
             nn.AdaptiveAvgPool2d(grid),
             nn.Conv2d(width, codes, 1),
         )
-        self.place = nn.Parameter(torch.zeros(codes, *grid))
+        self.cell_bias = nn.Parameter(torch.zeros(codes, *grid))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] to float32 [B, 256, 16, 16]."""
-        return self.layers(frames.float() / 127.5 - 1) + self.place
+        return self.layers(frames.float() / 127.5 - 1) + self.cell_bias
 
 
 def train(

@@ -79,8 +79,8 @@ def _candidates() -> Iterator[str]:
     if on_path := shutil.which("python3.12"):
         yield on_path
     if uv := shutil.which("uv"):
-        found = subprocess.run([uv, "python", "find", "3.12"], capture_output=True, text=True)
-        if path := found.stdout.strip():
+        lookup = subprocess.run([uv, "python", "find", "3.12"], capture_output=True, text=True)
+        if path := lookup.stdout.strip():
             yield path
     home = Path.home()
     pyenv = Path(os.environ.get("PYENV_ROOT", home / ".pyenv"))

@@ -70,17 +70,17 @@ def opened(page: Path, width: int = 1280, scheme: str = "light"):
 def faults(page: Path) -> list[str]:
     """What is wrong with a page: too large, errors, requests, images that do not load or have no
     text, and what is wider than the window, with all that is folded open."""
-    found = [f"{page.stat().st_size} bytes"] if page.stat().st_size > LIMIT else []
+    problems = [f"{page.stat().st_size} bytes"] if page.stat().st_size > LIMIT else []
     for width in WIDTHS:
         for scheme in SCHEMES:
             tab, wrong = opened(page, width, scheme)
             beyond = [tab.evaluate(OVERFLOW)]
             tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
             beyond.append(tab.evaluate(OVERFLOW))
-            found += wrong + [
+            problems += wrong + [
                 f"at {width} px, {pixels} px too wide" for pixels in beyond if pixels > 0
             ]
-            found += [f"does not load: {alt}" for alt in tab.evaluate(BROKEN)]
-            found += [f"has no text: {element[:200]}" for element in tab.evaluate(SILENT)]
+            problems += [f"does not load: {alt}" for alt in tab.evaluate(BROKEN)]
+            problems += [f"has no text: {element[:200]}" for element in tab.evaluate(SILENT)]
             tab.close()
-    return found
+    return problems

@@ -425,11 +425,11 @@ def test_the_clips_of_real_depth_that_are_in_another_unit_are_named(
     make, right = rgbd
     other = make(f"{feature}-{unit.replace('/', '-')}", feature, unit)
     audit = audited(other / "true", right / "true", tmp_path, 1 if cause else 0)
-    found = sorted((clip["key"], clip["scale"]["factor"]) for clip in audit["clips"])
-    assert sorted(f for _, f in found) == pytest.approx(sorted(factors), rel=1e-3)
+    factor_of = sorted((clip["key"], clip["scale"]["factor"]) for clip in audit["clips"])
+    assert sorted(f for _, f in factor_of) == pytest.approx(sorted(factors), rel=1e-3)
     (camera,) = audit["cameras"]
     assert [cause in text for text in camera["wrong"]] == ([True] if cause else [])
-    for key, factor in found:
+    for key, factor in factor_of:
         assert cause is None or (key in camera["wrong"][0]) == (abs(factor - 1) > 0.001)
 
 

@@ -225,8 +225,8 @@ def test_a_mask_that_leaks_is_caught(monkeypatch):
         return streams(model, seen)
 
     def prove(config, seed=0):
-        found = old(config, seed)
-        return proof.replace(found, table=SeesTable.named("qdepth"))
+        honest = old(config, seed)
+        return proof.replace(honest, table=SeesTable.named("qdepth"))
 
     old = proof.prove
     monkeypatch.setattr(proof, "_streams", leaking)

@@ -24,12 +24,12 @@ def test_a_name_on_the_path_that_starts_nothing_is_passed_over(tmp_path, monkeyp
     """pyenv has a `python3.12` that fails unless that version was chosen."""
     executable(tmp_path / "shims/python3.12", "echo 'pyenv: command not found' >&2; exit 127")
     executable(tmp_path / "pyenv/versions/3.11.7/bin/python", "echo 3 11")
-    found = executable(tmp_path / "pyenv/versions/3.12.1/bin/python", "echo 3 12")
+    suitable = executable(tmp_path / "pyenv/versions/3.12.1/bin/python", "echo 3 12")
     monkeypatch.setenv("PATH", str(tmp_path / "shims"))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("INTEROP_PYTHON", raising=False)
-    assert environments.find_python() == found
+    assert environments.find_python() == suitable
     other = executable(tmp_path / "other", "echo 3 12")
     monkeypatch.setenv("INTEROP_PYTHON", str(other))
     assert environments.find_python() == other

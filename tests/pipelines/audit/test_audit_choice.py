@@ -110,8 +110,8 @@ def test_an_interval_holds_the_mean_as_often_as_it_says():
     rng, held = np.random.default_rng(1), 0
     for _ in range(200):
         values = {str(n): [float(v)] for n, v in enumerate(rng.normal(1, 0.5, 30))}
-        found = interval(values)
-        held += found.low <= 1 <= found.high
+        estimate = interval(values)
+        held += estimate.low <= 1 <= estimate.high
     assert 0.89 < held / 200 <= 0.99
 
 

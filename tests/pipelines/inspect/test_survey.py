@@ -68,23 +68,23 @@ def test_histograms_are_those_of_numpy(planted, side):
 
 
 def test_what_is_planted_is_found(planted):
-    found = {row.what: row for row in suspicions(planted, survey(planted))}
+    listed = {row.what: row for row in suspicions(planted, survey(planted))}
     keys = [str(episode.key) for episode in planted]
-    clipped = found["action `x` stops at its ends"]
+    clipped = listed["action `x` stops at its ends"]
     high = (column(planted, "action", 0) == 0.25).sum()
     assert clipped.amount == f"{100 * high / sum(STEPS):.2g} % at 0.25 of the steps"
-    assert found["action `y` is constant"].amount == "always 0.5"
-    still = found["the action never changes in an episode"]
+    assert listed["action `y` is constant"].amount == "always 0.5"
+    still = listed["the action never changes in an episode"]
     assert (still.amount, still.first) == ("1 of 7 episodes (14 %)", keys[1])
-    copy = found["an episode has the actions and states of an earlier one"]
+    copy = listed["an episode has the actions and states of an earlier one"]
     assert (copy.amount, copy.first) == ("1 of 7 episodes (14 %)", f"{keys[2]} is {keys[0]}")
-    frozen = found["wrist_image shows one frame for a whole episode"]
+    frozen = listed["wrist_image shows one frame for a whole episode"]
     assert (frozen.amount, frozen.first) == ("1 of 7 episodes (14 %)", keys[3])
-    assert found["an episode has no instruction"].amount == "1 of 7 episodes (14 %)"
-    assert found["an episode has a single step"].first == keys[5]
-    assert found["an episode is longer than 10 x the median"].first == keys[6]
-    assert "action `z` is constant" not in found
-    assert "image shows one frame for a whole episode" not in found
+    assert listed["an episode has no instruction"].amount == "1 of 7 episodes (14 %)"
+    assert listed["an episode has a single step"].first == keys[5]
+    assert listed["an episode is longer than 10 x the median"].first == keys[6]
+    assert "action `z` is constant" not in listed
+    assert "image shows one frame for a whole episode" not in listed
 
 
 def test_nothing_is_suspicious_in_what_is_sound(tmp_path):

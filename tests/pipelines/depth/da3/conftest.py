@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from pipelines.depth.da3.config import CONFIGS, VITS
 from pipelines.depth.da3.network import DA3
+from tests.pipelines.depth.conftest import outputs
 from tests.pipelines.depth.vida import recipe
 
-GOLDEN = Path(__file__).parents[3] / "data" / "da3_golden"
 NETWORKS = {"mono-vits": VITS} | {
     name: CONFIGS[f"da3-{name}"] for name in ("small", "base", "mono-large")
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Small tensors: threads only get in each other's way."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def golden():
     """Reference outputs by file name: `golden("da3_stages.npz")`, `golden("da3_sizes.json")`."""
-
-    def load(name: str):
-        path = GOLDEN / name
-        return json.loads(path.read_text()) if path.suffix == ".json" else np.load(path)
-
-    return load
+    return outputs("da3_golden")
 
 
 @pytest.fixture(scope="session")
