@@ -31,7 +31,7 @@ from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import SourceError
 from pipelines.depth.vida.config import ATTENTIONS, CHOICES, CONFIGS, RunConfig
 from pipelines.depth.vida.estimator import device_name
-from pipelines.depth.vida.finetune import fresh_network
+from pipelines.depth.vida.fresh import fresh_network
 from pipelines.depth.vida.infer import estimate
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.runner import Runner

@@ -12,14 +12,14 @@ from depthtok.api.parameters import BySet, Flag, Only, Positional
 from depthtok.errors import ConfigError
 from depthtok.log import announce, warn
 from depthtok.signals import stoppable
-from pipelines.depth.vida.finetune_config import FinetuneConfig
+from pipelines.depth.learning.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
     from depthtok.stores.depth import DepthStore
+    from pipelines.depth.learning.course import Course
+    from pipelines.depth.learning.finetune import StepReport
     from pipelines.depth.learning.learner import Family
-    from pipelines.depth.vida.course import Course
-    from pipelines.depth.vida.finetune import StepReport
-    from pipelines.depth.vida.truth import TrueClip
+    from pipelines.depth.truth import TrueClip
 
 
 BY_SET = ("temporal_weight", "weight_decay", "mirror", "save_every")
@@ -79,8 +79,8 @@ def finetune_depth(
     """
     from depthtok.disk.locks import writing
     from pipelines.depth.learning.choice import trainable
+    from pipelines.depth.learning.course import Course
     from pipelines.depth.single_frames.config import FrameConfig
-    from pipelines.depth.vida.course import Course
     from pipelines.device import choose
 
     family = trainable(estimator, pose, FrameConfig(kind=kind, focal_px=focal_px))
@@ -148,7 +148,7 @@ def _clips(
     """Clips for training, those held out, and a digest of which those are; `before` is the seed of
     a run that held out by the rule of former versions."""
     from depthtok.config import digest
-    from pipelines.depth.vida.truth import held_out, true_clips
+    from pipelines.depth.truth import held_out, true_clips
 
     clips = [(store, true_clips(store, cameras, source_root)) for store in stores]
     train, validation = held_out(clips, share, tasks, before)

@@ -32,9 +32,9 @@ from pipelines.config import AnnotateConfig
 from pipelines.convert.changes import ImageWatch
 from pipelines.depth.fetched import weights_of
 from pipelines.depth.gem.config import poses
+from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.registry import find
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart

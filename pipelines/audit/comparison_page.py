@@ -27,7 +27,7 @@ from pipelines.audit.comparison import (
 )
 from pipelines.audit.fit import as_fitted
 from pipelines.audit.page import ERRORS, WORST_ERROR
-from pipelines.depth.vida.truth import episodes_of
+from pipelines.depth.truth import episodes_of
 
 GAP = 4  # px between the two pictures of a column
 COLUMNS = {

@@ -135,7 +135,7 @@ def _rows(
 
 def _images(truth: DepthStore):
     """Episodes by key; none where the images are not there any more."""
-    from pipelines.depth.vida.truth import episodes_of
+    from pipelines.depth.truth import episodes_of
 
     try:
         return {episode.key: episode for episode in episodes_of(truth)}

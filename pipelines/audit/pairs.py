@@ -19,7 +19,7 @@ from pipelines.audit.height import Rays
 from pipelines.audit.poses import Poses
 from pipelines.audit.regions import dilated
 from pipelines.config import require_distinct
-from pipelines.depth.vida.truth import episodes_of
+from pipelines.depth.truth import episodes_of
 
 NEAR = 16  # pixels within 1 / NEAR of the frame's height count as near the gripper
 

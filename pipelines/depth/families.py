@@ -15,8 +15,8 @@ from pipelines.depth.gem.weights import load_network as load_gem
 from pipelines.depth.vida import published as vida_published
 from pipelines.depth.vida.config import RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import ViDAEstimator
-from pipelines.depth.vida.finetune import fresh_network as fresh_vida
-from pipelines.depth.vida.finetune import initialised
+from pipelines.depth.vida.fresh import fresh_network as fresh_vida
+from pipelines.depth.vida.fresh import initialised
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.weights import find_weights, load_network
 

@@ -13,7 +13,7 @@ from depthtok.log import warn
 from depthtok.remote.repository import recorded
 from pipelines.depth.da3.published import PUBLISHED as DA3
 from pipelines.depth.gem.published import PUBLISHED as GEM
-from pipelines.depth.vida.origin import WeightsOrigin
+from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.vida.published import PUBLISHED as VIDA
 from pipelines.depth.vida.published import Published, cached
 

@@ -32,6 +32,7 @@ from depthtok.data import SHIFT, DepthClip, DepthEstimator, DepthKind, Estimator
 from depthtok.disk.digests import file_sha256
 from depthtok.disk.regular import lacks_memory
 from depthtok.errors import ConfigError, DepthtokError, SourceError, WeightsError
+from pipelines.depth.origin import by_metadata
 from pipelines.depth.promises import (
     MEND,
     HeldEstimator,
@@ -45,7 +46,6 @@ from pipelines.depth.single_frames.estimator import FrameEstimator, Inputs
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.head import resize
-from pipelines.depth.vida.origin import by_metadata
 
 GROUP = "depthtok.estimators"
 FRAMES = 8  # of a call at most

@@ -17,7 +17,7 @@ from depthtok.data import SHIFT, DepthBlock, DepthClip, DepthEstimator, DepthKin
 from depthtok.disk.digests import file_sha256
 from depthtok.disk.regular import lacks_memory
 from depthtok.errors import ConfigError, DepthtokError, SourceError
-from pipelines.depth.vida.origin import WeightsOrigin
+from pipelines.depth.origin import WeightsOrigin
 
 MEND = "mend that package: depthtok.data.DepthEstimator says what is expected; or uninstall it"
 

@@ -17,11 +17,11 @@ from depthtok.stores.filling import drop_part
 from depthtok.stores.store import Store
 from depthtok.testing import make_rlds
 from pipelines.audit.findings import CameraAudit
+from pipelines.depth.learning.course import Course
+from pipelines.depth.learning.finetune import FinetuneConfig
 from pipelines.depth.learning.windows import WindowFamily
+from pipelines.depth.truth import held_out, true_clips
 from pipelines.depth.vida.config import CONFIGS
-from pipelines.depth.vida.course import Course
-from pipelines.depth.vida.finetune import FinetuneConfig
-from pipelines.depth.vida.truth import held_out, true_clips
 from pipelines.inspect import pages
 from tests.commands.trainings import call
 
@@ -126,7 +126,7 @@ def test_a_course_begun_by_the_former_rule_keeps_its_held_out_episodes(
     stores, tmp_path, monkeypatch
 ):
     """Seed 1 holds out another episode by the former rule than the key does."""
-    from pipelines.depth.vida import truth
+    from pipelines.depth import truth
 
     def train():
         printed = call(

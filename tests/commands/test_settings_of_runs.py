@@ -17,8 +17,8 @@ from depthtok.errors import ConfigError, DepthtokError, SchemaError
 from depthtok.sources.schema import Schema
 from depthtok.stores.part_writer import PartWriter
 from pipelines.config import AnnotateConfig
+from pipelines.depth.learning.finetune import FinetuneConfig
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.finetune import FinetuneConfig
 from pipelines.stage import recording_failures
 from vla.config import Config
 from vla.named_configs import load

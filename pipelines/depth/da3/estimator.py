@@ -23,12 +23,12 @@ from pipelines.depth.da3.metres import metres_factor
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.preprocess import opencv, preprocess
 from pipelines.depth.da3.weights import find_weights, load_network
+from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.single_frames.estimator import READERS, FrameEstimator, Inputs, finite
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.halved import halved, require_close
 from pipelines.depth.vida.head import resize
-from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.depth.vida.packed import packed
 from pipelines.depth.vida.published import APACHE
 from pipelines.depth.vida.weights import weights_hash

@@ -18,7 +18,7 @@ from depthtok.errors import WeightsError
 from pipelines.depth.da3.config import CONFIGS, DA3Config
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.published import PUBLISHED
-from pipelines.depth.vida.origin import SHAPES, WeightsOrigin, by_card, by_metadata
+from pipelines.depth.origin import SHAPES, WeightsOrigin, by_card, by_metadata
 from pipelines.depth.vida.weights import by_hand, from_hub, read_weights, weights_hash
 
 PREFIX = "model."

@@ -11,7 +11,7 @@ from pipelines.depth.gem.config import WITHOUT_POSES, GemConfig
 from pipelines.depth.gem.network import GemDepth
 from pipelines.depth.gem.published import PUBLISHED
 from pipelines.depth.gem.tensors import POSE, used
-from pipelines.depth.vida.origin import SHAPES, WeightsOrigin, by_card, by_metadata
+from pipelines.depth.origin import SHAPES, WeightsOrigin, by_card, by_metadata
 from pipelines.depth.vida.weights import read_weights, require_tensors, weights_hash
 
 

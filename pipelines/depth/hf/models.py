@@ -23,7 +23,7 @@ from depthtok.errors import MissingPackage, SourceError, WeightsError
 from pipelines.depth.hf.families import kind_of, require_packages
 from pipelines.depth.hf.origin import origin_of
 from pipelines.depth.hf.reference import START, Reference
-from pipelines.depth.vida.origin import WeightsOrigin, by_card, metadata_of
+from pipelines.depth.origin import WeightsOrigin, by_card, metadata_of
 from pipelines.depth.vida.weights import read_weights, weights_hash
 
 UNKNOWN_LICENCE = "unknown: see the model card"

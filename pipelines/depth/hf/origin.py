@@ -7,7 +7,7 @@ from pathlib import Path
 
 from depthtok.disk.digests import file_sha256
 from pipelines.depth.hf.reference import Reference
-from pipelines.depth.vida.origin import WeightsOrigin
+from pipelines.depth.origin import WeightsOrigin
 
 RECORDS = Path(".cache", "huggingface", "download")
 RECORD_BYTES = 1 << 12  # of a record at most

@@ -1,1 +1,1 @@
-"""What fine-tuning asks of each family of depth networks."""
+"""Fine-tuning depth networks: one training, and what it asks of each family."""

@@ -19,8 +19,8 @@ from torch.nn import functional
 from depthtok.data import FrameClip
 from depthtok.disk.bounds import together
 from depthtok.errors import SourceError
+from pipelines.depth.learning.finetune_config import FinetuneConfig
 from pipelines.depth.learning.learner import Learner
-from pipelines.depth.vida.finetune_config import FinetuneConfig
 
 PIXEL = 48  # bytes that a pixel takes while it is coloured and resized
 

@@ -19,10 +19,10 @@ from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.preprocess import network_sizes, opencv, preprocess
 from pipelines.depth.da3.weights import PREFIX, find_weights, load_network
 from pipelines.depth.learning.learner import Learner, by_frames
+from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.single_frames.estimator import FrameEstimator
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.origin import WeightsOrigin
 
 TOLERANCE = 0.05  # of a stated focal length against the data's own
 

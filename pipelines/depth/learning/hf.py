@@ -17,10 +17,10 @@ from pipelines.depth.hf.estimator import load_estimator, spec_of
 from pipelines.depth.hf.models import Loaded, Source, open_source, plain_name, published_tensors
 from pipelines.depth.hf.reference import Reference
 from pipelines.depth.learning.learner import Learner, by_frames
+from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.single_frames.estimator import FrameEstimator
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.origin import WeightsOrigin
 
 TRAINABLE = ("depth_anything", "dpt", "glpn", "zoedepth")
 """The families whose processor makes depth of their output by differentiable steps."""

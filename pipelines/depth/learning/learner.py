@@ -1,6 +1,6 @@
 """A network that learns depth, and its family: all that fine-tuning asks of either.
 
-The training (`vida/finetune.py`, `vida/course.py`) is one for all families. A family loads, saves
+The training (`finetune.py`, `course.py`) is one for all families. A family loads, saves
 and runs its networks; a learner makes its network's input of frames, and depth of that input.
 
 Letters: B windows, T frames.
@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from depthtok.data import DepthEstimator, DepthKind, FrameClip
-from pipelines.depth.vida.origin import WeightsOrigin
+from pipelines.depth.origin import WeightsOrigin
 
 
 @dataclass(frozen=True)

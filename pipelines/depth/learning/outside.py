@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from depthtok.data import DepthEstimator, DepthKind, FrameClip
 from depthtok.errors import ConfigError, WeightsError
 from pipelines.depth.learning.learner import Learner, by_frames
+from pipelines.depth.origin import WeightsOrigin, by_metadata
 from pipelines.depth.outside import build, class_of, kind_of, made, package_of
 from pipelines.depth.promises import failure_of, numbers_of, origin_said
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.head import resize
-from pipelines.depth.vida.origin import WeightsOrigin, by_metadata
 from pipelines.depth.vida.weights import read_weights
 
 CLOSE = 1e-3  # of the largest depth: how far `module` may be from `depth`

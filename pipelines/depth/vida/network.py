@@ -5,10 +5,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.vida.config import PATCH, ViDAConfig
 from pipelines.depth.vida.encoder import ImageEncoder
 from pipelines.depth.vida.head import Head, Pyramid
-from pipelines.depth.vida.origin import WeightsOrigin
 
 
 class VideoDepth(nn.Module):

@@ -30,9 +30,9 @@ from depthtok.errors import MissingPackage, WeightsError
 from depthtok.installation import hub_cache
 from pipelines.depth.fetched import require_known
 from pipelines.depth.fitting import fitting
+from pipelines.depth.origin import by_card, origin_of
 from pipelines.depth.vida.config import CONFIGS, ViDAConfig
 from pipelines.depth.vida.network import VideoDepth
-from pipelines.depth.vida.origin import by_card, origin_of
 from pipelines.depth.vida.published import PUBLISHED, SHIPPED, Published
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from depthtok.testing import make_rlds
 from pipelines.audit.settings import AuditConfig
 from pipelines.depth import registry
 from pipelines.depth.da3.config import tiny
+from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.registry import ESTIMATORS, EstimatorEntry
-from pipelines.depth.vida.origin import WeightsOrigin
 from tests.commands.trainings import call
 from tests.pipelines.depth.da3.test_weights import saved
 

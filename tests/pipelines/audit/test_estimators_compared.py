@@ -14,8 +14,8 @@ from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate.speed import Speed, recorded
 from pipelines.audit.candidates import doubt_about
 from pipelines.audit.comparison import FIGURES
+from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.registry import ESTIMATORS, EstimatorEntry
-from pipelines.depth.vida.origin import WeightsOrigin
 from tests.commands.trainings import call
 
 SIZE = 32

@@ -12,8 +12,8 @@ from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
 from pipelines.depth.families import fresh
 from pipelines.depth.gem.config import gem_config
+from pipelines.depth.learning.finetune import FinetuneConfig, finetune
 from pipelines.depth.learning.windows import WindowLearner
-from pipelines.depth.vida.finetune import FinetuneConfig, finetune
 from tests.commands.trainings import call
 from tests.pipelines.depth.vida import recipe
 from tests.pipelines.depth.vida.made import MemoryClip

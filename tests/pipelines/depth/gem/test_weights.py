@@ -20,7 +20,7 @@ from pipelines.depth.gem.weights import load_network
 from pipelines.depth.learning.choice import trainable
 from pipelines.depth.registry import ESTIMATORS
 from pipelines.depth.vida.config import CONFIGS, RunConfig
-from pipelines.depth.vida.finetune import fresh_network
+from pipelines.depth.vida.fresh import fresh_network
 from pipelines.depth.vida.weights import find_weights, save_network, weights_hash
 from pipelines.depth.vida.weights import load_network as load_vida
 

@@ -19,11 +19,11 @@ from pipelines.depth.da3.config import CONFIGS, tiny
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.weights import load_network
 from pipelines.depth.learning.batch import training_batch
+from pipelines.depth.learning.course import Course
 from pipelines.depth.learning.da3 import DA3Family
+from pipelines.depth.learning.finetune import FinetuneConfig
 from pipelines.depth.single_frames.config import FrameConfig
-from pipelines.depth.vida.course import Course
-from pipelines.depth.vida.finetune import FinetuneConfig
-from pipelines.depth.vida.truth import TrueClip, true_clips
+from pipelines.depth.truth import TrueClip, true_clips
 from tests.commands.trainings import call
 from tests.pipelines.depth.da3.test_weights import saved
 from tests.pipelines.depth.vida import recipe

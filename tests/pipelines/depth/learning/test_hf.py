@@ -15,8 +15,8 @@ from depthtok.testing import make_rlds
 from pipelines.audit.candidates import doubt_about
 from pipelines.depth.hf.models import Loaded, quiet
 from pipelines.depth.learning.choice import trainable
+from pipelines.depth.learning.finetune import FinetuneConfig, finetune
 from pipelines.depth.single_frames.config import FrameConfig
-from pipelines.depth.vida.finetune import FinetuneConfig, finetune
 from pipelines.depth.vida.weights import save_weights
 from tests.commands.trainings import call
 from tests.pipelines.depth.single_frames.test_hf import MADE, processor

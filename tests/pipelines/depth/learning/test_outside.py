@@ -16,10 +16,10 @@ from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
 from pipelines.depth import outside
 from pipelines.depth.learning.choice import trainable
+from pipelines.depth.learning.finetune import FinetuneConfig, finetune
 from pipelines.depth.registry import find
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.finetune import FinetuneConfig, finetune
 from pipelines.depth.vida.weights import save_weights
 from tests.commands.trainings import call
 from tests.pipelines.depth.vida import recipe

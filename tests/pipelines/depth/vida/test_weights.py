@@ -15,7 +15,7 @@ from depthtok.errors import MissingPackage, WeightsError
 from pipelines.depth.vida import weights as module
 from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.estimator import load_estimator
-from pipelines.depth.vida.finetune import fresh_network
+from pipelines.depth.vida.fresh import fresh_network
 from pipelines.depth.vida.published import PUBLISHED, SHIPPED, licence_notice, shipped_or_cached
 from pipelines.depth.vida.weights import (
     find_weights,

@@ -25,12 +25,14 @@ from depthtok.disk.files import commit_file
 from depthtok.disk.sealed import require_sound, seal
 from depthtok.errors import CorruptPart, SourceError, StaleStore
 from pipelines.depth.learning.batch import Windows, training_batch
+from pipelines.depth.learning.finetune_config import FinetuneConfig
 from pipelines.depth.learning.learner import Learner
-from pipelines.depth.vida.config import ViDAConfig
-from pipelines.depth.vida.finetune_config import FinetuneConfig
-from pipelines.depth.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
-from pipelines.depth.vida.network import VideoDepth
-from pipelines.depth.vida.state_file import save_state
+from pipelines.depth.learning.losses import (
+    affine_invariant_loss,
+    metric_loss,
+    temporal_gradient_loss,
+)
+from pipelines.depth.learning.state_file import save_state
 
 
 @dataclass(frozen=True)
@@ -91,23 +93,6 @@ def begun(checkpoint: Path) -> str | None:
     if not checkpoint.is_file():
         return None
     return _read(checkpoint)["identity"].get("data")
-
-
-def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
-    """A network to train from scratch. Its depth starts at 1 everywhere, because below 0 the last
-    ReLU would block the gradient."""
-    torch.manual_seed(seed)
-    network = VideoDepth(config)
-    initialised(network)
-    return network
-
-
-def initialised(network: VideoDepth) -> None:
-    """Gives a new network what its layers do not begin with."""
-    encoder = network.pretrained
-    for table in (encoder.pos_embed, encoder.cls_token):
-        torch.nn.init.trunc_normal_(table, std=0.02)
-    torch.nn.init.ones_(network.head.scratch.output_conv2.get_parameter("2.bias"))
 
 
 def schedule(step: int, steps: int) -> float:

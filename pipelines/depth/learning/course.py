@@ -16,10 +16,10 @@ from depthtok.data import DepthEstimator, DepthKind
 from depthtok.disk.files import make_directory, output_errors, remove, write_atomic
 from depthtok.required import fulfilled
 from pipelines.audit.findings import summarise
+from pipelines.depth.learning.evaluation import evaluate, evaluate_maps, mean_maps
+from pipelines.depth.learning.finetune import FinetuneConfig, StepReport, begun, finetune
 from pipelines.depth.learning.learner import Family, Learner
-from pipelines.depth.vida.evaluation import evaluate, evaluate_maps, mean_maps
-from pipelines.depth.vida.finetune import FinetuneConfig, StepReport, begun, finetune
-from pipelines.depth.vida.truth import TrueClip
+from pipelines.depth.truth import TrueClip
 from pipelines.depth.vida.weights import read_weights, save_weights, weights_hash
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from depthtok.data import DepthClip, DepthEstimator, DepthKind, ImageTransform
 from depthtok.errors import SourceError
 from pipelines.audit.audit import ClipAudit, Pair, audit
-from pipelines.depth.vida.truth import TrueClip
+from pipelines.depth.truth import TrueClip
 
 EVERY = 4  # a mean map uses every n-th frame
 

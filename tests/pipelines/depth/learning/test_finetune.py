@@ -7,13 +7,12 @@ import torch
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
 from pipelines.depth.learning.batch import training_batch
-from pipelines.depth.vida.finetune import (
-    FinetuneConfig,
-    finetune,
-    schedule,
-    training_target,
+from pipelines.depth.learning.finetune import FinetuneConfig, finetune, schedule, training_target
+from pipelines.depth.learning.losses import (
+    affine_invariant_loss,
+    metric_loss,
+    temporal_gradient_loss,
 )
-from pipelines.depth.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from tests.pipelines.depth.vida import recipe
 from tests.pipelines.depth.vida.made import MemoryClip, learner
 

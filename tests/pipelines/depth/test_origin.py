@@ -16,13 +16,14 @@ from depthtok.errors import WeightsError
 from depthtok.stores.arrays import group_json
 from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
+from pipelines.depth import origin as module
+from pipelines.depth.learning.course import Course
+from pipelines.depth.learning.finetune import FinetuneConfig
 from pipelines.depth.learning.windows import WindowFamily
-from pipelines.depth.vida import origin as module
+from pipelines.depth.origin import WeightsOrigin, origin_of
 from pipelines.depth.vida.config import CONFIGS, RunConfig
-from pipelines.depth.vida.course import Course
 from pipelines.depth.vida.estimator import load_estimator
-from pipelines.depth.vida.finetune import FinetuneConfig, fresh_network
-from pipelines.depth.vida.origin import WeightsOrigin, origin_of
+from pipelines.depth.vida.fresh import fresh_network
 from pipelines.depth.vida.published import PUBLISHED, SHIPPED
 from pipelines.depth.vida.weights import load_network, save_network, weights_hash
 
