@@ -20,6 +20,7 @@ def tell(
     tuned: FinetunedDepth,
     depth: list[Path],
     estimator: str,
+    input_size: int | None,
     pose: str,
     kind: str,
     focal_px: float,
@@ -31,6 +32,7 @@ def tell(
         say(f"{name}: {figures_in_words(figures)}", json=json)
     say(f"{tuned.weights}, and what it is worth in {tuned.card_path.name}", json=json)
     chosen = {"pose": pose if pose != "on" else "", "kind": kind, "focal_px": focal_px}
+    chosen["input_size"] = input_size
     shift = tuned.card["held_out"].get("fitted_shift", 0.0)  # of relative depth alone
     if shift > 0:
         chosen["shift"] = f"{shift:.3g}"

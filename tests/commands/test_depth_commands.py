@@ -91,7 +91,8 @@ def test_finetuning_makes_weights_that_annotate_takes(stores, tmp_path):
     store = DepthStore(tmp_path / "depth")
     assert store.spec.what["estimator"]["weights"] == printed["weights_sha256"]
     before = out.read_bytes()
-    call("finetune-vida", stores / "true", "--out", out, *FAST, "--held-out", 0.3)
+    said = call("finetune-vida", stores / "true", "--out", out, *FAST, "--held-out", 0.3)
+    assert said.rstrip().endswith("--set input_size=28")  # what is suggested takes the same size
     assert out.read_bytes() == before  # all steps were there
     with pytest.raises(StaleStore, match="data"):
         call("finetune-vida", stores / "true", "--out", out, *FAST, "--camera", "image")
