@@ -98,7 +98,11 @@ def _add_spread(page: Report, store: EpisodeStore, counted: Survey) -> None:
     """How lengths, actions, states and instructions are spread, and the actions of an episode."""
     if not len(store):
         return
-    page.counts("How long the episodes are", *_by_length(store), "steps", "episodes")
+    title, low, high = "How long the episodes are", store.lengths.min(), store.lengths.max()
+    if low == high:
+        page.text(f"All of them have {low:,} steps.", title=title)
+    else:
+        page.counts(title, *_by_length(store), "steps", "episodes")
     texts = instructions.read(store).texts
     most = sorted(texts.items(), key=lambda item: (-item[1], item[0]))
     if most:

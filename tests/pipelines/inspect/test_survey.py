@@ -98,6 +98,8 @@ def test_nothing_is_suspicious_in_what_is_sound(tmp_path):
     assert [row.what for row in suspicions(store, survey(store))] == []
     page = store_report(store).to_json()
     assert page["numbers"]["suspicious"] == "nothing"
+    (lengths,) = [s for s in page["sections"] if s["title"] == "How long the episodes are"]
+    assert lengths["paragraphs"] == [f"All of them have {store.lengths[0]} steps."]
 
 
 def test_a_page_of_episodes_has_it_all(planted):
