@@ -76,10 +76,11 @@ def da3_small(path):
 
 
 def hf_model(folder):
-    from tests.pipelines.depth.single_frames.test_hf import MADE, module, processor
+    from pipelines.depth.hf.models import quiet
+    from tests.pipelines.depth.single_frames.test_hf import MADE, processor
 
     torch.manual_seed(0)
-    with module.quiet():
+    with quiet():
         MADE["glpn"]().eval().save_pretrained(folder)
         processor("glpn").save_pretrained(folder)
     return folder
