@@ -3,10 +3,11 @@
     python benchmarks/lerobot_loader.py LEROBOT_DIR --lerobot /path/to/its/python [--camera NAME]
 
 Lerobot runs in an environment of its own, whose Python is named: a DataLoader in its process over
-LeRobotDataset, shuffled, with chunks of actions. It gives pictures at their full size; ours are
-resized to 224 px (Lanczos), and instructions are tokenised. Each side has one thread to load with,
-and is run in a separate process, alternately. What is printed are medians: samples per CPU second,
-over all threads, after the first batch. `cached` is ours with frames decoded beforehand.
+LeRobotDataset, shuffled, with chunks of actions: with pictures at their full size, and `resized`
+to 224 px by its transforms. Ours are resized to 224 px (Lanczos), and instructions are tokenised.
+Each side has one thread to load with, and is run in a separate process, alternately. What is
+printed are medians: samples per CPU second, over all threads, after the first batch, and how many
+times those of lerobot they are. `cached` is ours with frames decoded beforehand.
 
 The directory is an export of ours (`depthtok export`), with one camera and no depth, as lerobot
 decodes every video of a sample. `--backend` is its decoder: torchcodec needs FFmpeg's libraries.
@@ -25,18 +26,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CHUNK, BATCH = 4, 16
-SIDES = ("lerobot", "depthtok", "cached")
+SIDES = ("lerobot", "resized", "depthtok", "cached")
+PIXELS = 224
 
 
-def lerobot_batches(source: Path, backend: str) -> Iterator[object]:
+def lerobot_batches(source: Path, backend: str, *, resized: bool) -> Iterator[object]:
     """The batches of lerobot's own loader, without an end."""
     import torch
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from torchvision.transforms import v2
 
     torch.set_num_threads(1)
     fps = json.loads((source / "meta/info.json").read_text())["fps"]
     ahead = {"action": [step / fps for step in range(CHUNK)]}
-    data = LeRobotDataset("a/b", root=source, delta_timestamps=ahead, video_backend=backend)
+    smaller = v2.Resize((PIXELS, PIXELS), v2.InterpolationMode.BICUBIC) if resized else None
+    data = LeRobotDataset(
+        "a/b",
+        root=source,
+        delta_timestamps=ahead,
+        video_backend=backend,
+        image_transforms=smaller,
+    )
     torch.manual_seed(0)
     loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, num_workers=0)
     while True:
@@ -45,8 +55,8 @@ def lerobot_batches(source: Path, backend: str) -> Iterator[object]:
 
 def rate(side: str, options: argparse.Namespace) -> float:
     """Samples per CPU second of one side, in this process."""
-    if side == "lerobot":
-        batches = lerobot_batches(options.source, options.backend)
+    if side in ("lerobot", "resized"):
+        batches = lerobot_batches(options.source, options.backend, resized=side == "resized")
     else:
         import torch
         from vla_loader import our_batches
@@ -84,7 +94,7 @@ def main() -> None:
         subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
         for number in range(options.rounds + 1):
             for side in SIDES:
-                python = options.lerobot if side == "lerobot" else sys.executable
+                python = sys.executable if side in ("depthtok", "cached") else options.lerobot
                 words = [*sys.argv, "--side", side, "--store", str(store)]
                 done = subprocess.run([python, *words], check=True, capture_output=True, text=True)
                 if number:  # the first round fills the cache, ours and that of the disk

@@ -7,6 +7,7 @@ codes of a depth video become metres (`depth_codes.py`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from depthtok.frames.video_index import packets
 NAME, VERSION, NEEDS = "video", 1, "0.3"
 
 Convert = Callable[..., np.ndarray]  # of a decoded frame
+MANY = 16  # frames asked for at once, from which on a decoder of several threads reads them
+THREADS = 4
 
 
 @dataclass
@@ -34,6 +37,7 @@ class VideoSource:
     shape: tuple[int | None, ...]
     convert: Convert
     decoders: Pool[VideoDecoder] = field(default_factory=lambda: Pool(VideoDecoder))
+    threaded: Pool[VideoDecoder] = field(default_factory=lambda: Pool(_threaded))
 
     @classmethod
     def of(cls, view: Pixels, images: ImageFiles) -> VideoSource:
@@ -48,7 +52,8 @@ class VideoSource:
         converted. Raises `CorruptRecord` for a frame of another shape than the declared one."""
         numbers = file_numbers(rows).tolist()
         stamps, checks = positions(rows), [(size, crc) for _, _, size, crc in rows.tolist()]
-        with self.decoders.in_turn() as decoder_of:
+        pool = self.threaded if len(rows) >= MANY else self.decoders
+        with pool.in_turn() as decoder_of:
             for number, stamp, check in zip(numbers, stamps, checks, strict=True):
                 path = files[number]
                 frame = self.convert(decoder_of(path, stamp).frame(stamp, check))
@@ -75,6 +80,10 @@ class VideoSource:
                     f"{files[number]}: {bad} of {len(wanted)} frames changed since they were "
                     "indexed"
                 )
+
+
+def _threaded(path: Path) -> VideoDecoder:
+    return VideoDecoder(path, min(THREADS, os.cpu_count() or 1))
 
 
 def rgb(frame) -> UInt8[np.ndarray, "H W 3"]:

@@ -25,7 +25,8 @@ HELD = 256  # checks of packets whose frames did not come out yet
 
 class VideoDecoder:
     """Not for several threads at once. `position` is the time stamp of the last frame that came
-    out."""
+    out. With several `threads` frames in their order come sooner; each frame that is looked for
+    costs a third more CPU time."""
 
     position: float
     _began: float  # time stamp of the key frame with which decoding began
@@ -34,8 +35,8 @@ class VideoDecoder:
     _checks: dict[int, Check]  # of packets whose frames did not come out yet
     _frames: Iterator
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self.path, self._threads = path, threads
         self._open()
 
     def _open(self) -> None:
@@ -43,6 +44,7 @@ class VideoDecoder:
         self._opened = ExitStack()
         self._video = self._opened.enter_context(open_video(self.path))
         self._stream = frame_stream(self.path, self._video)
+        self._stream.codec_context.thread_count = self._threads
         if mode := STRICT.get(self._stream.codec_context.name):
             self._stream.codec_context.options = {"err_detect": mode}
         if reason := too_large(self._stream.height, self._stream.width):

@@ -124,4 +124,4 @@ def test_no_more_decoders_stay_open_than_are_allowed(video):
         next(reader)
     for reader in readers:
         reader.close()
-    assert len(shared.decoders.idle) == 8
+    assert len(shared.threaded.idle) == 8
