@@ -70,9 +70,9 @@ class Foretelling:
         """Success by fifth, %, with its interval over trainings."""
         rows: list[ForestRow] = []
         for name, rate in zip(FIFTHS, self.rates, strict=True):
-            known = rate.count > 1
+            several = rate.count > 1
             low, high = 100 * (rate.mean - rate.half), 100 * (rate.mean + rate.half)
-            limits = (max(0.0, low), min(100.0, high)) if known else (None, None)
+            limits = (max(0.0, low), min(100.0, high)) if several else (None, None)
             rows.append((name, 100 * rate.mean, *limits))
         return rows
 
@@ -105,11 +105,11 @@ def _table(
 ) -> tuple[Float64[np.ndarray, " K"], Bool[np.ndarray, " K"]] | None:
     """Errors of a training's trials, and which were won; None where fewer have an error than there
     are fifths."""
-    known = [trial for trial in result.trials.values() if trial.get(measure) is not None]
-    if len(known) < len(FIFTHS):
+    trials = [trial for trial in result.trials.values() if trial.get(measure) is not None]
+    if len(trials) < len(FIFTHS):
         return None
-    errors = np.array([trial[measure] for trial in known], np.float64)
-    return errors, np.array([trial["success"] for trial in known], bool)
+    errors = np.array([trial[measure] for trial in trials], np.float64)
+    return errors, np.array([trial["success"] for trial in trials], bool)
 
 
 def _area(errors: Float64[np.ndarray, " K"], won: Bool[np.ndarray, " K"]) -> float | None:
