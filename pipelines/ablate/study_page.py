@@ -134,8 +134,8 @@ class ClosedLoop:
         }
         compared = [contrast.to_json() for contrast in self.compared]
         foretold = [one.to_json() for one in self.foretold]
-        told = {"foretold": foretold, "told": self.told()}
-        return plain({"arms": arms, "differences": compared, **told})
+        notes = {"foretold": foretold, "told": self.told()}
+        return plain({"arms": arms, "differences": compared, **notes})
 
 
 def _rows(compared: Sequence[Contrast]) -> list[ForestRow]:
