@@ -96,7 +96,9 @@ class ClosedLoop:
         """Adds forest plots of arms and differences, the tables, and the protocol."""
         compared = self.compared
         page.text(*self.told(), title="What was seen in the closed loop, and what was not testable")
-        page.forest("Differences of success rates, 95 % of both levels", _rows(compared), "points")
+        page.forest(
+            "Differences of success rates, 95 % of both levels", forest_rows(compared), "points"
+        )
         for contrast in compared:
             if contrast.seeds > 1:
                 seeds: list[ForestRow] = [
@@ -104,7 +106,7 @@ class ClosedLoop:
                     for number, value in enumerate(contrast.by_seed)
                 ]
                 title = f"{contrast.a} - {contrast.b}, seed by seed"
-                page.forest(title, [*seeds, *_rows([contrast])], "points")
+                page.forest(title, [*seeds, *forest_rows([contrast])], "points")
         for one in self.foretold:
             title = f"{one.arm}: success by the error of predicted codes in {one.when}"
             page.forest(title, one.rows(), "% of trials won (95 % over trainings)")
@@ -138,7 +140,8 @@ class ClosedLoop:
         return plain({"arms": arms, "differences": compared, **notes})
 
 
-def _rows(compared: Sequence[Contrast]) -> list[ForestRow]:
+def forest_rows(compared: Sequence[Contrast]) -> list[ForestRow]:
+    """Differences in points with their intervals, for a forest plot."""
     rows: list[ForestRow] = []
     for contrast in compared:
         low, high = contrast.interval
