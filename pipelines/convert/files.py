@@ -27,6 +27,7 @@ from depthtok.stores.spec import StoreSpec
 from pipelines.config import ConvertConfig
 from pipelines.convert.description import about_store, overwriting, requested_schema
 from pipelines.convert.differences import require_same_store
+from pipelines.convert.exported import of_export
 from pipelines.convert.files_part import FilesIndexer, FilesReading, ReadView, packed_view
 from pipelines.convert.files_probe import probe
 from pipelines.convert.files_watch import FilesWatch
@@ -106,6 +107,7 @@ class FilesStage:
         upstream = digest({path: to_json(f) for path, f in sorted(dataset.features.items())})
         shards = {split: dataset.splits[split] for split in self.splits}
         locations = {"source_root": str(dataset.path.resolve()), **dataset.place}
+        locations |= of_export(dataset.path)
         return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, locations)
 
     @cached_property

@@ -14,6 +14,7 @@ import torch
 from depthtok.config import digest
 from depthtok.data import DepthEstimator, DepthKind
 from depthtok.disk.files import make_directory, output_errors, remove, write_atomic
+from depthtok.json_values import JsonObject
 from depthtok.required import fulfilled
 from pipelines.audit.findings import summarise
 from pipelines.depth.learning.evaluation import evaluate, evaluate_maps, mean_maps
@@ -38,6 +39,7 @@ class Course:
     weights: Path | None = None
     from_scratch: bool = False
     half: bool = False
+    truth: Sequence[JsonObject] = ()  # what made the true depth, by store
 
     def __post_init__(self) -> None:
         fulfilled(
@@ -88,7 +90,13 @@ class Course:
         resume: bool = True,
     ) -> bool:
         """Takes all remaining steps; returns False if `should_stop` ended it before the last.
-        Raises `SourceError` or `ConfigError` for clips that the network cannot learn from."""
+        Raises `SourceError` or `ConfigError` for clips that the network cannot learn from, and for
+        weights at `out` that are of another training: they are not overwritten."""
+        fulfilled(
+            not resume or self.checkpoint.is_file() or not self.out.exists(),
+            f"{self.out} is there already, without the checkpoint of its training",
+            "choose another --out, or give --no-resume to train anew and overwrite it",
+        )
         self.start.require([*self.clips, *self.held_out])
         with output_errors(self.out):
             make_directory(self.out.parent)
@@ -127,6 +135,7 @@ class Course:
                 "started_from": "random weights" if self.from_scratch else self.start_hash,
                 "started_from_network": None if self.from_scratch else str(self.start.origin),
                 "clips": self._listed(self.clips),
+                "true_depth": [{k: of.get(k) for k in ("name", "licence")} for of in self.truth],
                 "settings": asdict(self.config),
             },
             "held_out": {

@@ -160,6 +160,18 @@ def test_a_killed_run_goes_on_to_the_same_bytes(stores, tmp_path):
     assert cut.out.read_bytes() == undisturbed.out.read_bytes()
 
 
+def test_weights_of_another_training_are_not_overwritten(stores, tmp_path):
+    out = tmp_path / "a.safetensors"
+    out.write_bytes(b"precious")
+    with pytest.raises(ConfigError, match="is there already, without the checkpoint"):
+        tuned(stores, out, SMALL, "--steps", 1)
+    assert out.read_bytes() == b"precious"
+    tuned(stores, out, SMALL, "--steps", 1, "--no-resume")
+    first = out.read_bytes()
+    tuned(stores, out, SMALL, "--steps", 1)  # its checkpoint is there: it ends as it did
+    assert out.read_bytes() == first
+
+
 @pytest.mark.parametrize(("config", "gives"), [(SMALL, 1), (METRIC, 56 / 300)])
 def test_what_learns_is_what_is_used(tmp_path, config, gives):
     """The learner's depth, times its factor, is the estimator's: at a size where nothing is

@@ -187,6 +187,17 @@ class Raises(Good):
         raise RuntimeError("no such colour")
 
 
+class Nothing(Good):
+    def depth(self, frames):
+        return np.full(frames.shape[:3], np.nan, np.float32)
+
+
+class Overflows(Good):
+    class network(Pixels):
+        def forward(self, x):
+            return super().forward(x) * torch.tensor(torch.inf)
+
+
 def learner_of(offered, name):
     offered(name.lower(), f"{__name__}:{name}")
     return trainable(name.lower(), frame=FrameConfig(kind="disparity")).load(None)
@@ -198,6 +209,7 @@ def learner_of(offered, name):
         ("Twice", ConfigError, r"is not what depth.frames. gives"),
         ("Channels", ConfigError, "does not give depth of shape"),
         ("NoModule", ConfigError, "nothing to fine-tune"),
+        ("Nothing", ConfigError, "gave no depth of the first frame of"),
         ("Raises", SourceError, "raised RuntimeError: no such colour"),
     ],
 )
@@ -222,3 +234,36 @@ def test_a_class_that_ignores_its_weights_is_found_out(offered, tmp_path):
     save_weights(family.tensors(network), "good", out, torch.float32)
     with pytest.raises(WeightsError, match="did not take the weights"):
         family.estimator(out, 0, CPU)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_the_checkpoint_as_it_was(
+    offered, tmp_path
+):
+    """And so does a gradient: weights without numbers are never kept, nor written."""
+    with pytest.raises(ConfigError, match=r"the loss of step 1 is nan") as caught:
+        run(learner_of(offered, "Overflows"), tmp_path / "a", 3)
+    assert "smaller --learning-rate" in caught.value.remedy
+    assert not (tmp_path / "a").exists()
+    learner, calls = learner_of(offered, "Good"), []
+    learner.network.bias.register_hook(
+        lambda gradient: gradient * (torch.inf if calls.append(0) or len(calls) == 2 else 1)
+    )
+    config = FinetuneConfig(steps=3, batch=2, frames=3, input_size=0, save_every=1)
+    with pytest.raises(ConfigError, match=r"the gradient of the loss of step 2 is (nan|inf)"):
+        finetune(learner, [clip()], config, checkpoint=tmp_path / "b", device=CPU)
+    state = torch.load(tmp_path / "b", weights_only=True)
+    assert state["done"] == 1
+    assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+def test_a_file_that_was_taught_another_kind_is_refused(offered, tmp_path):
+    """One class without a kind of its own, two stated kinds: near and far would be swapped."""
+    learner, out = learner_of(offered, "Good"), tmp_path / "w.safetensors"
+    state = learner.network.state_dict()
+    save_weights(state, "good", out, torch.float32, learner.kind)
+    assert trainable("good", frame=FrameConfig(kind="disparity")).load(out).kind == learner.kind
+    metres = FrameConfig(kind="metres")
+    with pytest.raises(WeightsError, match=r"taught to give disparity .* good gives metres"):
+        trainable("good", frame=metres).load(out)
+    with pytest.raises(WeightsError, match=r"taught to give disparity .* good gives metres"):
+        find("good").build(out, RunConfig(frame=metres), CPU)
