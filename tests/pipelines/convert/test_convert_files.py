@@ -305,6 +305,20 @@ def test_demonstrations_that_are_not_as_the_first_or_lie_elsewhere_fail_alone(tm
     assert [len(episode) for episode in EpisodeStore(tmp_path / "ep")] == [6, 2]
 
 
+def test_what_of_demonstrations_is_not_taken_is_said(tmp_path):
+    file = write_demos(tmp_path / "lift.hdf5", [6, 5])
+    assert open_files(file).notes == ()
+    with h5py.File(file, "a") as opened:
+        opened["mask/valid"], opened["mask/train"] = ["demo_1"], ["demo_0"]
+        opened.move("data/demo_1", "data/demo_01")
+    dataset = open_files(file)
+    assert dataset.files == {"lift.hdf5": (0,)}
+    masks, names = dataset.notes
+    assert masks.startswith("lists of demonstrations in `mask` (train, valid) are not read")
+    assert names.startswith("1 entries of `data` are left out")
+    assert names.endswith("(first: lift.hdf5: demo_01)")
+
+
 def test_demonstrations_without_an_instruction_get_one_by_schema(tmp_path):
     file = write_demos(tmp_path / "lift.hdf5", [6])
     with h5py.File(file, "a") as opened:
