@@ -68,7 +68,7 @@ class Demonstrations:
         tasks: dict[str, str] = {}
         features: dict[str, NamedFeature] = {}
         masks: set[str] = set()
-        left_out: list[str] = []
+        unnamed: list[str] = []
         for file in paths:
             with hdf5.open_hdf5(file) as opened:
                 if "data" not in opened:
@@ -78,7 +78,7 @@ class Demonstrations:
                     )
                 names = {name: _NAMED.fullmatch(name) for name in opened["data"]}
                 numbers = sorted(int(match[1]) for match in names.values() if match)
-                left_out += [f"{file.name}: {name}" for name, match in names.items() if not match]
+                unnamed += [f"{file.name}: {name}" for name, match in names.items() if not match]
                 masks.update(opened.get("mask", ()))
                 files[file.name] = tuple(numbers)
                 if text := _task(opened["data"].attrs):
@@ -89,7 +89,7 @@ class Demonstrations:
             features[TASK] = NamedFeature(TASK, "text", "str", per_step=False)
         directory = path if path.is_dir() else path.parent
         name = name_of(path) if path.is_dir() else slug(path.stem)
-        return cls(directory, name, features, files, tasks, tuple(_notes(masks, left_out)))
+        return cls(directory, name, features, files, tasks, tuple(_notes(masks, unnamed)))
 
     version = "0"
     format = "HDF5 demonstrations"
@@ -199,17 +199,17 @@ class Demonstration:
         return self.frame_rows[key]
 
 
-def _notes(masks: set[str], left_out: Sequence[str]) -> Iterator[str]:
+def _notes(masks: set[str], unnamed: Sequence[str]) -> Iterator[str]:
     """What of the files is not taken as they mean it."""
     if masks:
         yield (
             f"lists of demonstrations in `mask` ({', '.join(sorted(masks))}) are not read: all "
             f"demonstrations are in the split {SPLIT!r}"
         )
-    if left_out:
+    if unnamed:
         yield (
-            f"{len(left_out)} entries of `data` are left out: they are not called demo_0, demo_1, "
-            f"... (first: {left_out[0]})"
+            f"{len(unnamed)} entries of `data` are left out: they are not called demo_0, demo_1, "
+            f"... (first: {unnamed[0]})"
         )
 
 

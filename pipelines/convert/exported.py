@@ -21,7 +21,7 @@ def of_export(root: Path) -> dict[str, str]:
     depth = record.get("depth")
     estimator = depth.get("estimator") if isinstance(depth, Mapping) else None
     name = record.get(EXPORT_OF) or record.get("dataset")
-    place = {EXPORT_OF: name} if isinstance(name, str) else {}
+    origin = {EXPORT_OF: name} if isinstance(name, str) else {}
     if isinstance(estimator, Mapping) and estimator.get("name") != "dataset":
-        place[ESTIMATED] = json.dumps(estimator, sort_keys=True)
-    return place
+        origin[ESTIMATED] = json.dumps(estimator, sort_keys=True)
+    return origin

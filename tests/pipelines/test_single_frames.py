@@ -167,24 +167,28 @@ def test_metres_come_of_the_data_sets_own_focal_length(stage, tmp_path):
 
 def test_codes_of_metres_by_focal_length_are_the_same_in_one_worker(whole, stage, tmp_path):
     """The data's focal length is 32 px of the frame, 28 of the input; the stated is twice it."""
-    book, ranges = Codebook.load(whole.book), {}
-    choices = {"data": ("da3-tiny-metric", {}), "stated": ("da3-tiny-metric", {"focal_px": 64.0})}
-    for name, (estimator, settings) in {"relative": ("da3-tiny", {}), **choices}.items():
-        run(stage(f"depth-{name}", estimator, **settings), RunOptions())
-        two = tokenized(whole, DepthStore(tmp_path / f"depth-{name}"), tmp_path / f"two-{name}")
-        annotation = stage("never", estimator, **settings)
-        out, chosen = tmp_path / f"one-{name}", TokenizeConfig()
-        run(FusedStage(annotation, book, out, chosen, {"failures": []}), RunOptions())
-        one = CodeStore(out)
-        files = [[part.manifest["files"] for part in store.parts()] for store in (one, two)]
-        assert files[0] == files[1]
-        assert one.about["depth_kind"] == DepthStore(tmp_path / f"depth-{name}").kind.value
-        keys = [(clip.key, clip.camera) for clip in DepthStore(tmp_path / f"depth-{name}").clips()]
-        ranges[name] = np.array([one.grid_of(*key).range for key in keys])
+    book, metric = Codebook.load(whole.book), "da3-tiny-metric"
+
+    def fused(out, **settings):
+        annotation, chosen = stage("never", metric, **settings), TokenizeConfig()
+        stages = FusedStage(annotation, book, tmp_path / out, chosen, {"failures": []})
+        run(stages, RunOptions())
+        return CodeStore(tmp_path / out)
+
+    run(stage("depth", metric), RunOptions())
+    run(stage("relative"), RunOptions())
+    two, one = tokenized(whole, DepthStore(tmp_path / "depth"), tmp_path / "two"), fused("one")
+    files = [[part.manifest["files"] for part in store.parts()] for store in (one, two)]
+    assert files[0] == files[1]
+    assert one.about["depth_kind"] == "metres"
     assert not (tmp_path / "never").exists()
     # Disparity of metres is 1 / (z f / 300), z what the network gives.
-    np.testing.assert_allclose(ranges["data"], ranges["relative"] * 300 / 28, rtol=2e-3)
-    np.testing.assert_allclose(ranges["stated"], ranges["data"] / 2, rtol=2e-3)
+    clips = list(DepthStore(tmp_path / "relative").clips())
+    ends = np.array([np.array(clip.disparity_quantiles)[[1, -2]] for clip in clips])
+    stores = {28: one, 56: fused("stated", focal_px=64.0)}
+    for focal, codes in stores.items():
+        ranges = [codes.grid_of(clip.key, clip.camera).range for clip in clips]
+        np.testing.assert_allclose(ranges, ends * 300 / focal, rtol=2e-3)
 
 
 class WithoutIntrinsics(EpisodeStore):

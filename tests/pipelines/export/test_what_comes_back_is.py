@@ -73,7 +73,20 @@ def test_estimated_depth_stays_an_estimate_and_licences_stay_known(stores, capsy
     assert of_export(stores / "twice") == {EXPORT_OF: "bridge_orig"}
     assert "da3-metric-large estimated" in doubt_about(depth)
     words = ["finetune-depth", stores / "back-depth", "--estimator", METRIC.name, "--from-scratch"]
-    more = ["--steps", 1, "--batch", 1, "--frames", 2, "--input-size", 28, "--held-out", 0]
+    more = [
+        "--steps",
+        1,
+        "--batch",
+        1,
+        "--frames",
+        2,
+        "--input-size",
+        28,
+        "--held-out",
+        0,
+        "--set",
+        "focal_px=256",
+    ]
     capsys.readouterr()
     card = json.loads(call(*words, *more, "--out", stores / "m.safetensors", "--json"))
     told = {"name": METRIC.name, "licence": "Apache-2.0"}
@@ -85,13 +98,14 @@ def test_depth_of_the_data_set_itself_stays_true(stores):
     call("annotate", stores / "episodes", *dataset, "--out", stores / "true")
     assert doubt_about(DepthStore(stores / "true")) == ""
     for format in ("lerobot", "rlds"):
-        out = stores / format
+        out = stores / f"as-{format}"
         words = ["--depth", stores / "true", "--format", format, "--out", out]
         call("export", stores / "episodes", *words)
         assert of_export(out) == {EXPORT_OF: "bridge_orig"}
     back = stores / "back"
-    call("convert", stores / "lerobot", "--schema", stores / "lerobot/schema.toml", "--out", back)
+    out = stores / "as-lerobot"
+    call("convert", out, "--schema", out / "schema.toml", "--out", back)
     call("annotate", back, *dataset, "--out", stores / "back-true")
     specs = [DepthStore(stores / name).estimator for name in ("true", "back-true")]
     assert specs[0] == specs[1]
-    assert of_export(stores / "rlds" / "elsewhere") == {}
+    assert of_export(stores / "as-rlds" / "elsewhere") == {}
