@@ -49,6 +49,7 @@ from pipelines.depth.vida.head import resize
 
 GROUP = "depthtok.estimators"
 FRAMES = 8  # of a call at most
+LONGEST = 300  # characters of what a class says is wrong: torch lists all tensors
 
 
 @runtime_checkable
@@ -168,9 +169,10 @@ def made(point: EntryPoint, weights: Path | None, device: torch.device) -> objec
     except Exception as error:  # whatever another package raises
         if lacks_memory(error):
             raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ConfigError(
             f"the estimator {point.name!r} of {package_of(point)} cannot be made with "
-            f"(weights, device): {type(error).__name__}: {error}",
+            f"(weights, device): {type(error).__name__}: {' '.join(lines)[:LONGEST]}",
             remedy="give it the --weights that it wants, or mend that package",
         ) from error
 

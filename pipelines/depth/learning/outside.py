@@ -208,8 +208,9 @@ class OutsideFamily:
         return teachable
 
     def tensors(self, network: nn.Module) -> dict[str, Tensor]:
-        """All of the module's, by their own names."""
-        return network.state_dict()
+        """All of the module's, by their own names; one that has several names is written under
+        each."""
+        return {name: value.clone() for name, value in network.state_dict().items()}
 
     def estimator(self, weights: Path, input_size: int, device: torch.device) -> DepthEstimator:
         """The estimator with the weights of a file. Raises `WeightsError` where its class did not

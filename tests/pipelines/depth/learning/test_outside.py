@@ -178,6 +178,22 @@ class Channels(Good):
             return super().forward(x)[:, None]
 
 
+class Tied(Good):
+    class network(Pixels):
+        def __init__(self):
+            super().__init__()
+            self.again = torch.nn.Conv2d(3, 1, 1)
+            self.again.weight = self.weight
+
+        def forward(self, x):
+            return super().forward(x) + self.again(x)[:, 0]
+
+    def __init__(self, weights=None, device="cpu"):
+        super().__init__(weights, device)
+        if weights:
+            self.module.load_state_dict(load_file(weights))
+
+
 class NoModule(Good):
     network = None
 
@@ -223,6 +239,26 @@ def test_wrong_offers_are_refused_before_the_first_step(offered, name, error, ma
 def test_what_has_no_gradient_is_refused(offered, tmp_path):
     with pytest.raises(ConfigError, match="has no gradient"):
         run(learner_of(offered, "Frozen"), tmp_path / "a", 1)
+
+
+def test_a_tensor_of_two_names_is_written_under_both(offered, tmp_path):
+    learner, out = learner_of(offered, "Tied"), tmp_path / "w.safetensors"
+    family = trainable("tied", frame=FrameConfig(kind="disparity"))
+    network, _ = run(learner, tmp_path / "a", 1)
+    save_weights(family.tensors(network), "tied", out, torch.float32)
+    assert set(load_file(out)) == {"weight", "bias", "again.weight", "again.bias"}
+    family.estimator(out, 0, CPU)  # its class takes them
+
+
+def test_what_a_class_says_of_other_weights_is_cut(offered, tmp_path):
+    out = tmp_path / "w.safetensors"
+    tensors = {f"layer.{number}.weight": torch.zeros(1) for number in range(99)}
+    save_weights(tensors, "x", out, torch.float32)
+    with pytest.raises(ConfigError, match="cannot be made with") as caught:
+        trainable("learns-near").load(out)
+    assert "layers.0.weight" in caught.value.problem
+    assert len(caught.value.problem) < 500
+    assert "\n" not in caught.value.problem
 
 
 def test_a_class_that_ignores_its_weights_is_found_out(offered, tmp_path):
