@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from pipelines.fetches import Fetches, of_files
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # that of `convert`: absent cameras are known
+RATES_DIFFER = 0.01
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,16 @@ class FilesStage:
     def watch(self) -> FilesWatch:
         """Tells which parts are of other files than those that are there now."""
         files = {name: group.files for name, group in self.groups.items()}
-        return FilesWatch(self.out, self.dataset.path, files, self.dataset.notes)
+        return FilesWatch(self.out, self.dataset.path, files, [*self.dataset.notes, *self._rates()])
+
+    def _rates(self) -> Iterator[str]:
+        """What to say where the schema and the data set have two rates."""
+        ours, theirs = self.schema.fps, self.dataset.fps
+        if ours and theirs and abs(ours / theirs - 1) > RATES_DIFFER:
+            yield (
+                f"the schema {self.schema.name!r} says {ours:g} steps a second, the data set "
+                f"itself {theirs:g}: the schema's is recorded; correct it if it is wrong"
+            )
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         schema = self.schema

@@ -51,6 +51,15 @@ def by_time(path: Path) -> dict[int, np.ndarray]:
         }
 
 
+def test_a_schema_with_another_rate_than_the_data_set_is_said(tmp_path):
+    root = write_v3(tmp_path / "set", [3])
+    assert [*stage(root, tmp_path / "ep")._rates()] == []
+    file = root / "meta/info.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "fps": 2 * RATE}))
+    said = stage(root, tmp_path / "ep").watch().notes
+    assert f"says {RATE:g} steps a second, the data set itself {2 * RATE:g}" in said[0]
+
+
 def test_every_frame_of_v3_is_that_of_lerobots_own_reader(tmp_path):
     convert(REAL, tmp_path / "ep")
     store, reader = EpisodeStore(tmp_path / "ep"), json.loads((REAL / "reader.json").read_text())

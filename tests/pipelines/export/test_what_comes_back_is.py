@@ -15,6 +15,7 @@ from pipelines.convert.exported import of_export
 from pipelines.depth import registry
 from pipelines.depth.da3.config import CONFIGS, tiny
 from pipelines.depth.truth import doubt_about
+from pipelines.export.joined import join
 from pipelines.push.code_stores import publication
 from tests.commands.trainings import DEMO, call
 from tests.pipelines.depth.da3.test_weights import saved
@@ -102,6 +103,10 @@ def test_depth_of_the_data_set_itself_stays_true(stores):
         words = ["--depth", stores / "true", "--format", format, "--out", out]
         call("export", stores / "episodes", *words)
         assert of_export(out) == {EXPORT_OF: "bridge_orig"}
+    lost = join(EpisodeStore(stores / "episodes"), None, None).notes
+    assert any("own depth of image, wrist_image is not exported" in note for note in lost)
+    given = join(EpisodeStore(stores / "episodes"), None, DepthStore(stores / "true")).notes
+    assert not any("own depth" in note for note in given)
     back = stores / "back"
     out = stores / "as-lerobot"
     call("convert", out, "--schema", out / "schema.toml", "--out", back)
