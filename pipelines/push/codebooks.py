@@ -8,6 +8,7 @@ from pathlib import Path
 from depthtok.config import flat
 from depthtok.json_values import JsonObject
 from depthtok.stores.codebook import META, WEIGHTS, Codebook
+from depthtok.stores.lineage import EXPORT_OF, exported_from
 from depthtok.stores.store import Store
 from pipelines.provenance import estimator_of
 from pipelines.push import card, licences
@@ -56,7 +57,9 @@ def made_from(book: Codebook, others: Mapping[str, Store]) -> list[MadeFrom]:
         noted = row.get("estimator")
         store = others.get(row["fingerprint"])
         estimator = noted if isinstance(noted, Mapping) else estimator_of(store, others)
-        sources.append(MadeFrom(row["name"], row["fingerprint"], row.get("weight"), estimator))
+        export_of = exported_from(store).get(EXPORT_OF, "") if store else ""
+        source = row["name"], row["fingerprint"], row.get("weight"), estimator
+        sources.append(MadeFrom(*source, export_of))
     return sources
 
 
