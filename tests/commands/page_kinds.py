@@ -150,10 +150,18 @@ def of_policies(out: Path) -> dict[str, Path]:
 
 
 def played(arm: str, seed: int, figures: RunFigures) -> SeedResult:
-    """One training of an arm and four trials of it, the first of which succeed."""
-    won = 2 + (arm == "full") + seed % 2
-    trials = {f"trial-{n}": {"success": n < won, "steps": 9} for n in range(4)}
-    protocol = {"suite": "libero_fake", "trials": 4, "max_steps": 9}
+    """One training of an arm and six trials of it, the first of which succeed."""
+    won = 3 + (arm == "full") + seed % 2
+    trials = {
+        f"trial-{n}": {
+            "success": n < won,
+            "steps": 9,
+            "disparity_error": 0.01 * n,
+            "early_disparity_error": 0.01 * (n + seed) % 0.04,
+        }
+        for n in range(6)
+    }
+    protocol = {"suite": "libero_fake", "trials": 6, "max_steps": 9}
     cost = {"training": 60.0, "evaluation": 30.0}
     return SeedResult(arm, seed, {}, {}, figures, protocol, trials, "d", {}, {}, "1", cost)
 

@@ -86,7 +86,7 @@ def flags() -> set[str]:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name != "benchmarks"], ids=name)
 def test_flags_in_prose_exist(page):
-    prose = re.sub(r"```.*?```|`python [^`]*`", "", page.read_text(), flags=re.DOTALL)
+    prose = re.sub(r"```.*?```|`(?:\w+=\S+ )?python [^`]*`", "", page.read_text(), flags=re.DOTALL)
     code = " ".join(re.findall(r"`([^`]+)`", prose))
     assert {*re.findall(r"(?<!\S)--[a-z][a-z.-]*", code)} <= flags() | FOREIGN | {"--help"}
 
