@@ -5,10 +5,15 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
+from depthtok.pages.colour import code_colours
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import EpisodeStore
 from tests.browser import faults, needed, opened
 from tests.commands import page_kinds
+from tools.demo_picture import GAP, HEAD, SIDE, draw
 
 VIEWS = ["camera image", "depth", "codes", "depth decoded from the codes"]
 KINDS = [kind for kinds in page_kinds.KINDS.values() for kind in kinds]
@@ -110,3 +115,14 @@ def test_a_page_speaks_in_words(pages, kind):
     )
     text = re.sub(r'="[^"]*"', "", text)
     assert CODE_NAME.findall(text) == []
+
+
+def test_the_picture_of_the_readme_has_the_colours_of_the_pages(pages):
+    """The middle of each cell of codes: the colour of its code."""
+    demo = pages["demo"].parent
+    store = CodeStore(demo / "sample" / "codes")
+    codes = store.grid_of(EpisodeStore(demo / "sample" / "episodes").episode(0).key, "image").codes
+    left, cell = 2 * (SIDE + GAP), SIDE / 16
+    middles = (np.arange(16) * cell + cell / 2).astype(int)
+    pixels = np.asarray(draw(demo))[HEAD + middles][:, left + middles]
+    np.testing.assert_array_equal(pixels, code_colours()[codes[len(codes) // 2]])

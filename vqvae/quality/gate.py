@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from depthtok.config import load_toml
 from depthtok.data import DepthKind
+from depthtok.json_values import JsonObject, value_of
 
 FLIPS = "flips"
 Limits = dict[str, dict[str, int | float]]  # by kind of depth, and figure
@@ -64,13 +64,14 @@ def default_limits() -> Limits:
     return load_toml(Path(__file__).parent / "limits.toml")
 
 
-def judged(quality: Mapping[str, Any], limits: Limits | None = None) -> Iterator[JudgedLimit]:
+def judged(quality: JsonObject, limits: Limits | None = None) -> Iterator[JudgedLimit]:
     """Every limit that applies to a codebook with the quality report `quality`.
 
     `limits` are tables by kind of depth; a key is a dotted path into the quality report with
     the suffix `_min` or `_max`.
     """
-    table = (default_limits() if limits is None else limits)[DepthKind(quality["kind"])]
+    kind = DepthKind(value_of(quality, "kind", str))
+    table = (default_limits() if limits is None else limits)[kind]
     for name, limit in table.items():
         path, side = name.rsplit("_", 1)
         value = _lookup(quality, path)
@@ -79,21 +80,21 @@ def judged(quality: Mapping[str, Any], limits: Limits | None = None) -> Iterator
         yield JudgedLimit(path, side, limit, value)
 
 
-def failed_limits(quality: Mapping[str, Any], limits: Limits | None = None) -> list[str]:
+def failed_limits(quality: JsonObject, limits: Limits | None = None) -> list[str]:
     """The failed limits as code stores keep them; empty for a codebook that passes."""
     if not quality:
         return [NEVER_JUDGED]
     return [str(limit) for limit in judged(quality, limits) if not limit.met]
 
 
-def shortfalls(quality: Mapping[str, Any]) -> list[str]:
+def shortfalls(quality: JsonObject) -> list[str]:
     """The failed limits, a sentence each for people; empty for a codebook that passes."""
     if not quality:
         return [NEVER_JUDGED]
     return [limit.words() for limit in judged(quality) if not limit.met]
 
 
-def _lookup(quality: Mapping[str, Any], path: str) -> float | None:
+def _lookup(quality: JsonObject, path: str) -> float | None:
     value: object = quality
     for part in path.split("."):
         if not isinstance(value, Mapping) or part not in value:
