@@ -17,7 +17,7 @@ from pipelines.push.outgoing import OutgoingFile
 from pipelines.push.publication import CODEBOOK, Publication
 from vqvae.quality.examples import FILE as EXAMPLES
 from vqvae.quality.examples import Examples
-from vqvae.quality.gate import failed_limits
+from vqvae.quality.gate import shortfalls
 
 USE = "depthtok tokenize DEPTH --codebook {url} --out CODES"
 
@@ -29,7 +29,7 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
     Examples.load(book.path)
     sources = made_from(book, others)
     said = [licence for source in sources for licence in source.licences]
-    notices = card.notices(sources, demo=book.demo, failures=failed_limits(book.quality))
+    notices = card.notices(sources, demo=book.demo, failures=shortfalls(book.quality))
     grid = "x".join(map(str, book.grid))
     described = Card(
         title=f"Depth codebook of {len(book.vectors)} codes",
@@ -78,7 +78,7 @@ def quality_rows(book: Codebook) -> Rows:
         table = quality.get(name)
         if isinstance(table, Mapping):
             rows += [(f"{name}: {figure}", value) for figure, value in table.items()]
-    verdict = failed_limits(book.quality)
+    verdict = shortfalls(book.quality)
     return [*rows, ("quality gate", "missed" if verdict else "passed")]
 
 

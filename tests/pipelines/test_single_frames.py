@@ -78,7 +78,7 @@ def test_relative_depth_goes_through_every_stage(whole, stage, tmp_path):
     assert run(DecodeStage(codes, book, tmp_path / "back", "cpu"), RunOptions()).exit_code == 0
     assert DepthStore(tmp_path / "back").kind is DepthKind.DISPARITY
     facts = inspect(depth.path).facts
-    assert facts["kind"] == "relative_depth; as disparity 1 / (z + 0.5)"
+    assert facts["kind"] == "relative depth; as disparity 1 / (z + 0.5)"
     truth = DepthStore(whole.root / "annotate")
     figures = audit(next(iter(paired(depth, truth))))
     assert figures.fit.in_depth
