@@ -16,6 +16,7 @@ from pipelines.audit.scale import DepthScale, of_medians
 from pipelines.audit.shifts import moved_pictures, shifted_disparity
 
 MARGIN = 0.1  # by this much rank correlation another orientation must fit better
+CLEAR = 0.3  # rank correlation below which none is said to fit: scenes are alike by chance
 EQUAL = 0.01  # relative: closer to a baseline's error is as good as the baseline
 ROUNDING = 1e-4  # AbsRel that rounding makes
 BASELINES = {"rows": "the mean depth of each row", "plane": "the best plane"}
@@ -56,6 +57,7 @@ def _summarise(camera: str, clips: Sequence[ClipAudit], any_unit: bool) -> Camer
     turned = {name: float(np.mean([clip.turned[name] for clip in clips])) for name in TURNS}
     weak, notes = _against_baselines(figures)
     wrong = list(_orientation(turned))
+    notes += _no_orientation(turned)
     scales = [] if any_unit else [clip.scale for clip in clips if clip.scale is not None]
     swapped = any("swapped" in text for text in wrong)  # then a ratio of depths means nothing
     if scales and not swapped:
@@ -87,16 +89,31 @@ def _against_baselines(figures: Mapping[str, float | None]) -> tuple[list[str], 
 
 def _orientation(turned: Mapping[str, float]) -> Iterator[str]:
     """Findings about the orientation and direction that fit best."""
-    upright = turned["upright"]
-    fits = {(name, sign): sign * value for name, value in turned.items() for sign in (1, -1)}
-    (name, sign), best = max(fits.items(), key=lambda item: item[1])
-    if best < upright + MARGIN:
+    name, sign, best = _best_fit(turned)
+    if best < max(turned["upright"] + MARGIN, CLEAR):
         return
-    numbers = f"rank correlation {best:.2f}; as is {upright:.2f}"
+    numbers = f"rank correlation {best:.2f}; as is {turned['upright']:.2f}"
     if sign < 0:
         yield f"near and far are swapped: disparity was taken for depth, or vice versa ({numbers})"
     if name != "upright":
         yield f"the estimate looks {name} relative to the ground truth ({numbers})"
+
+
+def _no_orientation(turned: Mapping[str, float]) -> Iterator[str]:
+    """A note where the estimate fits the truth in no orientation: then none can be told."""
+    *_, best = _best_fit(turned)
+    if best < CLEAR:
+        yield (
+            "orientation is not testable: the estimate fits the ground truth in none (rank "
+            f"correlation {best:.2f} at best; as is {turned['upright']:.2f})"
+        )
+
+
+def _best_fit(turned: Mapping[str, float]) -> tuple[str, int, float]:
+    """The orientation that fits best, the sign, and the rank correlation."""
+    fits = {(name, sign): sign * value for name, value in turned.items() for sign in (1, -1)}
+    (name, sign), best = max(fits.items(), key=lambda item: item[1])
+    return name, sign, best
 
 
 def _scale(clips: Sequence[ClipAudit]) -> Iterator[str]:

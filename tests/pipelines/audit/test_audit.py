@@ -99,6 +99,16 @@ def test_disparity_taken_for_depth_and_the_reverse_are_flagged(kind, values):
     assert [text for text in summary.wrong if "near and far are swapped" in text]
 
 
+def test_what_fits_in_no_orientation_has_none_that_is_wrong():
+    """A faint likeness of the mirrored scene, of which the eye would see nothing."""
+    noise = np.random.default_rng(0).normal(size=scene().shape)
+    mirrored = 1 / scene()[:, :, ::-1]
+    summary = found((mirrored + 8 * mirrored.std() * noise).astype(np.float32))
+    assert not [text for text in summary.wrong if "mirrored" in text]
+    (note,) = [text for text in summary.notes if "orientation is not testable" in text]
+    assert "correlation 0.1" in note
+
+
 def test_swapped_and_mirrored_at_once_are_both_said():
     message = " ".join(found(scene()[:, :, ::-1]).wrong)
     assert "swapped" in message
