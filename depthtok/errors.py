@@ -26,7 +26,7 @@ keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -159,3 +159,8 @@ def did_you_mean(word: str, choices: list[str] | tuple[str, ...], otherwise: str
     if otherwise:
         return otherwise
     return f"Known: {', '.join(sorted(choices))}." if choices else "There is none to choose from."
+
+
+def known_cameras(cameras: Iterable[str]) -> str:
+    """All cameras of a store: the name that is nearest to another robot's camera tells nothing."""
+    return f"its cameras: {', '.join(cameras)}"

@@ -21,14 +21,15 @@ class FramesWithCodes(Dataset):
     """Every frame of one camera with its codes, by number. Nothing is held in memory but offsets;
     `num_workers` of a DataLoader is fine."""
 
-    def __init__(self, episodes: str | Path, codes: str | Path, camera: str) -> None:
-        self.episodes, self.codes, self.camera = EpisodeStore(episodes), CodeStore(codes), camera
+    def __init__(self, episodes: str | Path, codes: str | Path, camera: str | None) -> None:
+        self.episodes, self.codes = EpisodeStore(episodes), CodeStore(codes)
+        self.camera = camera or self.codes.cameras[0]
         self.codes.require_complete()  # else an episode without codes may be one that is to come
         self.steps = [
             (number, step)
             for number, episode in enumerate(self.episodes)
             # Its annotation failed, or it was recorded without this camera: both are known.
-            if episode.key in self.codes and not self.codes.absent(episode.key, camera)
+            if episode.key in self.codes and not self.codes.absent(episode.key, self.camera)
             for step in range(len(episode))
         ]
 
@@ -65,7 +66,7 @@ class CodePredictor(nn.Module):
 
 
 def train(
-    episodes: str | Path, codes: str | Path, camera: str = "image", steps: int = 200
+    episodes: str | Path, codes: str | Path, camera: str | None = None, steps: int = 200
 ) -> list[float]:
     """Trains for so many batches of 16 on a CPU; returns the loss of each."""
     torch.manual_seed(0)
@@ -89,7 +90,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("episodes", help="an EpisodeStore")
     parser.add_argument("codes", help="a CodeStore of it")
-    parser.add_argument("--camera", default="image")
+    parser.add_argument("--camera", help="the store's first by default")
     parser.add_argument("--steps", type=int, default=200)
     arguments = parser.parse_args()
     losses = train(arguments.episodes, arguments.codes, arguments.camera, arguments.steps)

@@ -41,16 +41,20 @@ class Plan:
     fetches: Fetches | None = None
     gpu_rate: Rate | None = None  # of this job on a GPU, where the plan is not for one
     notes: tuple[str, ...] = ()  # what else was measured
+    sharded: bool = False  # whether this is the plan of one job of several
 
     def lines(self) -> list[str]:
         """The plan as text."""
-        counts = f"  {human_count(self.episodes)} episodes"
+        counts = f"  {human_count(self.episodes)} {'episode' if self.episodes == 1 else 'episodes'}"
         if self.unit != "episodes":
             counts += f", {human_count(self.units)} {self.unit}"
         lines = [
-            f"{self.stage} -> {self.out}: {self.parts} parts to make, {self.parts_there} done",
+            f"{self.stage} -> {self.out}: {self.parts} {'part' if self.parts == 1 else 'parts'} "
+            f"to make, {self.parts_there} done",
             counts,
         ]
+        if (jobs := self.parts + self.parts_there) > 1 and not self.sharded:
+            lines.append(f"  shared by {jobs} jobs at most (--shard 1/{jobs}): a part is one job's")
         if self.seconds is None or self.bytes is None:
             return [*lines, "  time and size are unknown: none of the episodes tried can be read"]
         busy = min(self.workers, self.parts)  # a part is made by one worker
@@ -101,6 +105,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         fetches=stage.fetches(todo) if isinstance(stage, Fetching) else None,
         gpu_rate=rate_of(stage) if device == "cpu" else None,
         notes=probe.notes if probe else (),
+        sharded=options.shard is not None,
     )
 
 

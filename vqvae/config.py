@@ -163,7 +163,8 @@ class TokeniserConfig:
         fulfilled(
             0 < crop <= self.network.size and crop % cell == 0,
             f"crop {crop} does not fit size {self.network.size} and cell {cell}",
-            f"pick a multiple of {cell} up to {self.network.size}",
+            f"pick a multiple of {cell} up to {self.network.size}: "
+            f"--set training.crop={max(self.network.size // cell, 1) * cell}",
         )
         fulfilled(
             self.training.steps > self.warmup,

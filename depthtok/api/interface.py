@@ -116,7 +116,12 @@ class Interface:
                 parts[owner][name] = value
                 return
         full = [leaf.key for cls in self.tables.values() for leaf in leaves(cls, "")]
-        remedy = did_you_mean(name, [*by_setting, *full], self._see)
+        same = [setting for setting in full if setting.rpartition(".")[2] == name]
+        remedy = (
+            f"Did you mean {' or '.join(map(repr, same))}?"
+            if same
+            else did_you_mean(name, [*by_setting, *full], self._see)
+        )
         raise ConfigError(f"--set: there is no setting {name!r}", remedy=remedy)
 
 

@@ -94,6 +94,7 @@ def episodes_beside(out: Path) -> Path:
 
 def _conversion(source: Path, converted: Path, schema: str) -> Stage:
     """The stage that makes an EpisodeStore of a data set or of videos."""
+    from depthtok.sources.foreign import is_lerobot
     from pipelines.convert.opening import stage_of
     from pipelines.videos import VideoStage
 
@@ -101,6 +102,12 @@ def _conversion(source: Path, converted: Path, schema: str) -> Stage:
         stage = stage_of(source, converted, ConvertConfig(schema=schema))
         warn_of_unknown(stage.schema)
         return stage
+    if is_lerobot(source):
+        warn(
+            f"{source} is a LeRobot data set: without --schema its videos are films, without "
+            "episodes, actions and instructions. `depthtok convert` takes them for what they are, "
+            "with a draft of a schema"
+        )
     videos = VideoStage(source, converted)
     if videos.films and (names := videos.depth_videos):
         warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")

@@ -31,7 +31,7 @@ def tell(
 
     code = tell_stage(outcome, then, json=json)
     if str(outcome.out) != str(out):  # the plan of the conversion
-        say("the depth can be planned when this is done", json=json)
+        say("the depth can be planned when this is done; without --plan both are done", json=json)
     return code
 
 

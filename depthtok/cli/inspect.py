@@ -31,8 +31,10 @@ def _next(path: Path, summary: Summary) -> str:
     from pipelines.inspect.kinds import kind_of
 
     kind = kind_of(path) if path.is_dir() else None
-    if kind == "rlds" and "does not fit" not in str(summary.facts.get("schema")):
-        return typed("convert", path, "--out", "EPISODES")
+    if kind in ("rlds", "files") and "does not fit" not in str(summary.facts.get("schema")):
+        beside = path / "schema.toml"  # as an export has it
+        schema = ("--schema", beside) if kind == "files" and beside.is_file() else ()
+        return typed("convert", path, *schema, "--out", "EPISODES")
     return typed("report", path) if kind in ("store", "codebook", "run", "evaluation") else ""
 
 

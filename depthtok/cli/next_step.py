@@ -43,5 +43,10 @@ def after_codes(episodes: str | Path, codes: Path) -> str:
 
     if is_store(Path(episodes)) and not EpisodeStore(Path(episodes)).action_dim:
         return typed("decode", codes, "--out", codes.parent / "decoded")
-    stores = ("--episodes", episodes, "--codes", codes)
+    stores = ("--episodes", _as_from_here(Path(episodes)), "--codes", codes)
     return typed("train-vla", *stores, "--preset", "tiny", "--out", codes.parent / "policy")
+
+
+def _as_from_here(path: Path) -> Path:
+    """A path that a store recorded in full, shorter where it lies below the working directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

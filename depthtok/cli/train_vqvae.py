@@ -14,7 +14,13 @@ def tell(trained: TrainedCodebook, depth: list[Path], json: bool) -> None:
     if trained.rank > 0:
         return
     out = trained.codebook
-    say(*describe(out, trained.quality), f"look: {trained.report}", json=json)
+    lines = describe(out, trained.quality)
+    if len(lines) > 1:
+        lines.append(
+            "longer (--steps) or on more depth is better; train-vla refuses it as it is, unless "
+            "--set force=true"
+        )
+    say(*lines, f"look: {trained.report}", json=json)
     codes = out.parent / "codes"
     suggest(typed("tokenize", depth[0], "--codebook", out, "--out", codes), json=json)
     if json:

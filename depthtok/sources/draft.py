@@ -75,6 +75,7 @@ def draft(
     parts = [
         _head(features, dataset_name, any(group.gripper for _, group in groups), fps),
         *_cameras(steps, cameras),
+        *_intrinsics(features),
         _keep(features, actions),
         "# What does each column mean? In which unit? Which one is the gripper?\n"
         + "\n".join(_table("action", path, group) for path, group in groups),
@@ -135,6 +136,17 @@ def _instruction_rank(path: str, feature: FeatureFacts) -> int:
     name = in_tree(path).removeprefix("steps/").removeprefix("observation/")
     words = (rank for rank, word in enumerate(_WORDS) if word in name)
     return next(words, len(_WORDS))
+
+
+def _intrinsics(features: Mapping[str, FeatureFacts]) -> list[str]:
+    """Comments that name the matrices there may be: which camera each is of is not known."""
+    named = [path for path, fact in sorted(features.items()) if _is_intrinsics(path, fact)]
+    head = "# Of which camera? With it audit-depth --camera-height tests the unit of depth.\n"
+    return [head + "".join(f'# intrinsics_key = "{path}"\n' for path in named)] if named else []
+
+
+def _is_intrinsics(path: str, feature: FeatureFacts) -> bool:
+    return "intrinsic" in path and tuple(feature.shape) in ((9,), (3, 3))
 
 
 def _cameras(steps: Mapping[str, FeatureFacts], paths: list[str]) -> list[str]:

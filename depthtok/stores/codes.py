@@ -18,7 +18,7 @@ from depthtok.errors import (
     StaleStore,
     StoreError,
     as_written,
-    did_you_mean,
+    known_cameras,
 )
 from depthtok.json_values import value_of, values_of
 from depthtok.remote.snapshots import here
@@ -111,7 +111,7 @@ class CodeStore(Store):
         if camera not in self.cameras:
             raise ConfigError(
                 f"{self.path} has no codes of camera {camera!r}",
-                remedy=did_you_mean(camera, list(self.cameras)),
+                remedy=known_cameras(self.cameras),
             )
         location = self.find(key)
         if location is None:

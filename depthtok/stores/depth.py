@@ -22,7 +22,7 @@ from jaxtyping import Float32, Shaped
 
 from depthtok.data import QUANTILES, SHIFT, DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.disk.files import slug
-from depthtok.errors import ConfigError, SourceError, as_written, did_you_mean
+from depthtok.errors import ConfigError, SourceError, as_written, known_cameras
 from depthtok.json_values import JsonObject, value_of, values_of
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.parts import Part
@@ -65,7 +65,8 @@ def pack(clip: DepthClip, encoding: DepthEncoding) -> np.ndarray:
     low, high = (float(f(clip.values)) if clip.values.size else 0.0 for f in (np.min, np.max))
     if not (low >= 0 and high <= top):
         raise SourceError(
-            f"depth from {low:g} to {high:g} does not fit the encoding {encoding} (0 to {top:g})",
+            f"depth from {low:g} to {high:g} does not fit the encoding {encoding} (0 to {top:g})"
+            + _were_it_millimetres(clip.kind, low, high),
             remedy="check the unit of the depth in the data set's schema, and state there which "
             "values are no measurement (depth_invalid), and the largest depth (depth_max)",
         )
@@ -74,6 +75,14 @@ def pack(clip: DepthClip, encoding: DepthEncoding) -> np.ndarray:
         millimetres = np.rint(clip.values.astype(np.float64) * 1000).astype(np.uint16)
         return np.where(clip.valid, np.maximum(millimetres, 1), np.uint16(0))
     return np.where(clip.valid, clip.values, np.float32(-1)).astype(encoding.dtype)
+
+
+def _were_it_millimetres(kind: DepthKind, low: float, high: float) -> str:
+    """Of "metres" that are a scene's once divided by 1000: which mistake that would be."""
+    near, far = low / 1000, high / 1000
+    if kind is not DepthKind.METRES or not (near >= 0 and 0.2 <= far <= 20):
+        return ""
+    return f". Millimetres called metres (depth_unit in the schema)? {near:.3g} to {far:.3g} m then"
 
 
 def unpack(stored: np.ndarray, encoding: DepthEncoding, kind: DepthKind) -> DepthClip:
@@ -172,7 +181,7 @@ class DepthStore(Store):
         if camera not in self.cameras:
             raise ConfigError(
                 f"{self.path} has no depth of camera {camera!r}",
-                remedy=did_you_mean(camera, list(self.cameras)),
+                remedy=known_cameras(self.cameras),
             )
         return self.cameras.index(camera)
 

@@ -26,7 +26,7 @@ from jaxtyping import Integer
 from depthtok.data import Camera, Orientation
 from depthtok.disk.files import write_atomic
 from depthtok.disk.images import ImageFiles
-from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_you_mean
+from depthtok.errors import ConfigError, SourceError, as_type, as_written, known_cameras
 from depthtok.frames.again import frames_of
 from depthtok.frames.kinds import FrameSource
 from depthtok.frames.registry import require_known, source_of
@@ -138,7 +138,7 @@ class EpisodeStore(Store):
         """The camera `name`. Raises `ConfigError` with the names there are."""
         if name not in self.cameras:
             raise ConfigError(
-                f"{self.path} has no camera {name!r}", remedy=did_you_mean(name, list(self.cameras))
+                f"{self.path} has no camera {name!r}", remedy=known_cameras(self.cameras)
             )
         return self.cameras[name]
 

@@ -140,10 +140,11 @@ def _typed(store: Store) -> dict[str, object]:
     if isinstance(store, EpisodeStore):
         return {
             "cameras": ", ".join(
-                f"{c.name} {c.height}x{c.width}" + (" with depth" if c.has_depth else "")
+                f"{c.name} {f'{c.height}x{c.width}' if c.height else 'of several sizes'}"
+                + (" with depth" if c.has_depth else "")
                 for c in store.cameras.values()
             ),
-            "action": f"{store.action_dim}: {', '.join(store.action_names)}",
+            "action": f"{store.action_dim}: {', '.join(store.action_names) or 'none'}",
             "proprio": f"{store.proprio_dim}: {', '.join(store.proprio_names) or 'none'}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
             "gripper": store.meaning.gripper_in_words,

@@ -61,7 +61,13 @@ def test_without_a_schema_a_draft_is_taken(tmp_path):
     assert "drafted" not in call("convert", bare, "--out", tmp_path / "ep")  # goes on as it began
     text = call("inspect", bare, "--draft")
     assert "fps = 20  # as the data set states it" in text
-    assert "LeRobot v3.0 data set bare" in call("inspect", bare)
+    seen = call("inspect", bare)
+    assert "LeRobot v3.0 data set bare" in seen
+    assert seen.endswith(f"next: depthtok convert {bare} --out EPISODES\n")
+    beside = f"--schema {REAL / 'schema.toml'}"
+    assert call("inspect", REAL).endswith(
+        f"next: depthtok convert {REAL} {beside} --out EPISODES\n"
+    )
 
 
 def test_a_schema_that_lies_beside_the_data_is_the_remedy(tmp_path):

@@ -96,6 +96,7 @@ def test_codes_in_a_training_loop(walked):
     )
     stored = depthtok.open_store(runs / "codes").grid_of(episode.key, "wrist_image")
     np.testing.assert_array_equal(codes, stored.codes[6])
+    assert names["FramesWithCodes"](runs / "episodes", runs / "codes", None).camera == "image"
     losses = names["train"](runs / "episodes", runs / "codes", steps=12)
     assert losses[0] == pytest.approx(math.log(256), abs=0.1)
     assert losses[-1] < losses[0] - 0.3

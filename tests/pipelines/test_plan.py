@@ -152,6 +152,18 @@ def test_no_more_workers_than_parts_share_the_time(workers, wall):
     assert line == "  about 30 s on one cpu worker" + (f", {wall}" if wall else "")
 
 
+def test_a_plan_says_how_many_jobs_have_something_to_do():
+    planned = Plan("annotate", "out", 3, 1, 9, "frames", 90, "cpu", 0, 30.0, 1.0, 10)
+    said = "  shared by 4 jobs at most (--shard 1/4): a part is one job's"
+    assert said in planned.lines()
+    alone = replace(planned, parts=1, parts_there=0, episodes=1)
+    assert alone.lines()[:2] == [
+        "annotate -> out: 1 part to make, 0 done",
+        "  1 episode, 90 frames",
+    ]
+    assert "jobs" not in "".join(alone.lines() + replace(planned, sharded=True).lines())
+
+
 def test_episodes_are_counted_once():
     planned = Plan("convert", "out", 3, 0, 9, "episodes", 9, "cpu", 0, 30.0, 1.0, 10)
     assert planned.lines()[1] == "  9 episodes"

@@ -120,8 +120,9 @@ def test_a_camera_may_be_left_out(whole, tmp_path):
     key = next(iter(both.parts())).episodes[0].key
     one, other = store.grid_of(key, "wrist_image"), both.grid_of(key, "wrist_image")
     np.testing.assert_array_equal(one.codes, other.codes)
-    with pytest.raises(ConfigError, match="no codes of camera 'image'"):
+    with pytest.raises(ConfigError, match="no codes of camera 'image'") as caught:
         store.grid_of(key, "image")
+    assert caught.value.remedy == "its cameras: wrist_image"
     with pytest.raises(ConfigError, match="no depth of camera"):
         run(whole.stage("tokenize", tmp_path / "none", camera=("side",)), RunOptions())
 

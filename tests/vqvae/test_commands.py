@@ -96,6 +96,12 @@ def test_flags_reach_the_settings(here, tmp_path):
     assert book.meta["training"]["steps"] == 5
 
 
+def test_a_small_picture_names_the_crop_to_set(here, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        call(*learn(here, tmp_path / "cb", "--size", 32, "--set", "training.crop=100"))
+    assert "--set training.crop=32" in caught.value.remedy
+
+
 def test_a_training_that_ends_in_its_warm_up_is_refused(here, tmp_path):
     with pytest.raises(ConfigError, match="end before the warm-up"):
         call(*learn(here, tmp_path / "cb", "--steps", 2))

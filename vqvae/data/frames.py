@@ -257,10 +257,12 @@ def _normalised(
 
 
 def _check_size(depth: DepthClip, size: int) -> None:
-    if depth.values.shape[1:] != (size, size):
+    height, width = depth.values.shape[1:]
+    if (height, width) != (size, size):
         raise ConfigError(
-            f"depth is {depth.values.shape[1:]} px, the tokeniser takes {size}x{size}",
-            remedy="annotate at this size (--size), or set network.size",
+            f"depth is {height}x{width} px, the tokeniser takes {size}x{size}",
+            remedy=f"annotate with --size {size} into another --out, or give train-vqvae the "
+            "depth's own --size, where it is square and a power of two times --grid",
         )
 
 

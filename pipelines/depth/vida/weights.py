@@ -90,7 +90,8 @@ def from_hub(name: str, published: Published) -> Path:
         raise WeightsError(
             f"the weights of {name} are not in the Hub cache and cannot be downloaded "
             f"({type(error).__name__})",
-            remedy=by_hand(published),
+            remedy=f"{by_hand(published)}. To try the commands without: "
+            "--estimator tiny, a demo's network that ships",
         ) from error
     require_known(name, published, path, fresh=True)
     return path

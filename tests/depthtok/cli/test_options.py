@@ -327,6 +327,9 @@ def test_a_misspelt_setting_is_named_among_all():
     with pytest.raises(ConfigError, match=r"there is no setting 'tabel\.width'") as caught:
         invoking(go)("go", "--set", "tabel.width=3")
     assert caught.value.remedy == "Did you mean 'table.width'?"
+    with pytest.raises(ConfigError) as caught:
+        invoking(go)("go", "--set", "width=3")
+    assert caught.value.remedy == "Did you mean 'table.width'?"
     with pytest.raises(ConfigError, match="--set: there is no setting 'xyz'") as caught:
         invoking(go)("go", "--set", "xyz=3")
     assert caught.value.remedy == "see `depthtok settings go`"

@@ -238,3 +238,15 @@ def test_a_sample_is_of_the_first_episodes_and_of_numbers_only(tmp_path):
     assert "steps/observation/image" not in sampled
     next(iter(rlds.path.glob("*00000-of-00002"))).unlink()
     assert [rows.shape for rows in sample(rlds)["steps/action"]] == [(3, 7), (4, 7)]
+
+
+def test_matrices_of_cameras_are_named_but_given_to_none(drafted):
+    rows = [
+        ("episode_metadata/wrist_intrinsics", "tensor", "float32", (3, 3), "none", False, ""),
+        ("episode_metadata/intrinsics_note", "text", "str", (), "none", False, ""),
+    ]
+    schema, text = drafted(features(*rows))
+    assert [camera.intrinsics_key for camera in schema.cameras] == [None]
+    assert '\n# intrinsics_key = "episode_metadata/wrist_intrinsics"\n' in text
+    assert "intrinsics_note" not in text.replace("instruction =", "").split("[[camera]]")[1]
+    assert "intrinsics" not in drafted(features())[1]

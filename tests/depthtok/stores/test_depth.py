@@ -45,6 +45,19 @@ def test_what_does_not_fit_is_refused():
         pack(DepthClip.of(np.float32([[[3.0]]]), DISPARITY), DepthEncoding.UINT16_MM)
 
 
+def test_millimetres_called_metres_are_suspected():
+    with pytest.raises(SourceError) as caught:
+        pack(DepthClip.of(np.float32([[[677.0, 3069.0]]]), METRES), DepthEncoding.UINT16_MM)
+    assert caught.value.problem == (
+        "depth from 677 to 3069 does not fit the encoding uint16_mm (0 to 65.5354). Millimetres "
+        "called metres (depth_unit in the schema)? 0.677 to 3.07 m then"
+    )
+    for far in (70.0, 30_000.0):  # outdoors; of no room in millimetres either
+        with pytest.raises(SourceError) as caught:
+            pack(DepthClip.of(np.float32([[[3.0, far]]]), METRES), DepthEncoding.UINT16_MM)
+        assert caught.value.problem.endswith("(0 to 65.5354)")
+
+
 def test_quantiles_of_nothing_are_not_numbers():
     assert np.isnan(ClipQuantiles(DepthEncoding.UINT16_MM).values()).all()
 
