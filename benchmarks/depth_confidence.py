@@ -29,7 +29,7 @@ from vla.serving.policy import load_model
 from vla.training import checkpoint
 from vla.training.validation import SEED
 
-MULTIPLIERS = (1.0, 0.5, 0.25, 0.16, 0.1, 0.05)
+MULTIPLIERS = (2.0, 1.0, 0.5, 0.25, 0.16, 0.1, 0.05)
 BATCH, BINS = 16, 15
 
 

@@ -81,9 +81,7 @@ class DepthConfig:
         str, "codes, latents, pixels; none (no loss); or input (no loss; actions see true codes)"
     ] = "codes"
     head: Annotated[str, "distance (-|x - c|^2 * s to each code, eq. 3) or linear"] = "distance"
-    temperature: Annotated[
-        float, "fixed tau of eq. 3; 0: a learnable scale, with an initial loss near ln K"
-    ] = 0.0
+    temperature: Annotated[float, "fixed tau of eq. 3; 0: learnt, from a loss near ln K"] = 0.0
     target_odds: Annotated[float, "nats of a soft target over its nearest code; 0: hard"] = 0.0
     prior: Annotated[bool, "add log p(code | position) of the data to the logits"] = False
     future: Annotated[int, "predict the codes of the frame this many steps ahead"] = 0
@@ -119,9 +117,9 @@ class DepthConfig:
 class FlowConfig:
     """Conditional flow matching of the action chunk. Time 1 is data, time 0 is noise."""
 
-    sampling: Annotated[str, "times: beta (t = 0.999 (1 - z), z ~ Beta(1.5, 1)) or uniform"] = (
-        "beta"
-    )
+    sampling: Annotated[
+        str, "training times: beta (t = 0.999 (1 - z), z ~ Beta(1.5, 1)) or uniform"
+    ] = "beta"
     sigma_min: Annotated[float, "noise left at t = 1"] = 0.001
     euler_steps: Annotated[int, "Euler steps when sampling actions"] = 10
     time_period: Annotated[float, "longest period of the sinusoidal time embedding"] = 100.0

@@ -40,8 +40,8 @@ def as_begun(run: Path, config: Config) -> Config:
     for damaged settings."""
     if not checkpoint.steps(run):
         return config
-    begun = checkpoint.read_config(checkpoint.find(run))
-    then, now, before = (flat(c.to_json()) for c in (begun, config, Config()))
+    recorded = checkpoint.read_config(checkpoint.find(run))
+    then, now, before = (flat(c.to_json()) for c in (recorded, config, Config()))
     for name in SET_LATER:
         if then[name] == before[name] != now[name]:
             warn(f"{run} was begun with {name} = {then[name]}: it goes on so, not with {now[name]}")
