@@ -11,6 +11,7 @@ from depthtok.intervals import Estimate
 from depthtok.pages.plots import ForestRow
 from depthtok.pages.report import Report, plain
 from pipelines.ablate.contrast import ROW, Contrast, contrasts
+from pipelines.ablate.foretelling import Foretelling, foretellings
 from pipelines.ablate.power import Cost, RateSpread
 from pipelines.ablate.seed_result import SeedResult
 
@@ -28,6 +29,11 @@ class ClosedLoop:
         """The differences."""
         won = {arm: {r.seed: r.won for r in results} for arm, results in self.arms.items()}
         return contrasts(won, self.pairs)
+
+    @property
+    def foretold(self) -> list[Foretelling]:
+        """Whether the error of predicted codes foretells failure, where it is known."""
+        return foretellings(self.arms)
 
     @property
     def spread(self) -> RateSpread | None:
@@ -55,7 +61,7 @@ class ClosedLoop:
             )
         if self.spread:
             lines.append(self.spread.words())
-        return lines
+        return [*lines, *(one.told() for one in self.foretold)]
 
     def rows(self) -> list[list[object]]:
         """By arm: seeds, trials a seed, mean rate in % with its interval over seeds, all rates."""
@@ -90,7 +96,9 @@ class ClosedLoop:
         """Adds forest plots of arms and differences, the tables, and the protocol."""
         compared = self.compared
         page.text(*self.told(), title="What was seen in the closed loop, and what was not testable")
-        page.forest("Differences of success rates, 95 % of both levels", _rows(compared), "points")
+        page.forest(
+            "Differences of success rates, 95 % of both levels", forest_rows(compared), "points"
+        )
         for contrast in compared:
             if contrast.seeds > 1:
                 seeds: list[ForestRow] = [
@@ -98,7 +106,10 @@ class ClosedLoop:
                     for number, value in enumerate(contrast.by_seed)
                 ]
                 title = f"{contrast.a} - {contrast.b}, seed by seed"
-                page.forest(title, [*seeds, *_rows([contrast])], "points")
+                page.forest(title, [*seeds, *forest_rows([contrast])], "points")
+        for one in self.foretold:
+            title = f"{one.arm}: success by the error of predicted codes in {one.when}"
+            page.forest(title, one.rows(), "% of trials won (95 % over trainings)")
         page.table("Differences, in points", ROW, [contrast.row() for contrast in compared])
         page.table("Success rates, %", ["arm", "seeds", "trials", "mean", "by seed"], self.rows())
         page.table("What it cost, CPU-hours", ["arm", "trainings", "trials"], self._costs())
@@ -124,10 +135,13 @@ class ClosedLoop:
             for arm, results in self.arms.items()
         }
         compared = [contrast.to_json() for contrast in self.compared]
-        return plain({"arms": arms, "differences": compared, "told": self.told()})
+        foretold = [one.to_json() for one in self.foretold]
+        notes = {"foretold": foretold, "told": self.told()}
+        return plain({"arms": arms, "differences": compared, **notes})
 
 
-def _rows(compared: Sequence[Contrast]) -> list[ForestRow]:
+def forest_rows(compared: Sequence[Contrast]) -> list[ForestRow]:
+    """Differences in points with their intervals, for a forest plot."""
     rows: list[ForestRow] = []
     for contrast in compared:
         low, high = contrast.interval

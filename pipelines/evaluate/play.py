@@ -23,6 +23,7 @@ from vla.config import Config
 from vla.training.checkpoint import TrainingState
 
 SERVER = ("ws://", "wss://")
+EARLY = 10  # plans of a trial whose depth codes are judged by themselves: none is won by then
 _MEANT = ("meaning", "gripper")  # in a server's greeting; a card has entries of their own for it
 
 
@@ -231,16 +232,19 @@ class Seeing:
 
     def measure(self, rollout: Rollout) -> dict[str, float]:
         """Agreement of the predicted codes with those of the true depth, and the error in
-        normalised disparity after decoding both; adds both as panels."""
+        normalised disparity after decoding both, of all plans and of the `EARLY` first; adds both
+        as panels."""
         from depthtok.data import DepthKind
         from depthtok.pages.colour import colourise
 
         true, predicted = self._true_codes(rollout), np.stack(self._seen)
         pictures = [self._codec.decode(codes) for codes in (true, predicted)]
         rollout.panels += [list(colourise(p, DepthKind.DISPARITY, 0.0, 1.0)) for p in pictures]
+        errors = np.abs(pictures[0] - pictures[1])
         return {
             "code_agreement": float((true == predicted).mean()),
-            "disparity_error": float(np.abs(pictures[0] - pictures[1]).mean()),
+            "disparity_error": float(errors.mean()),
+            "early_disparity_error": float(errors[:EARLY].mean()),
         }
 
     def _true_codes(self, rollout: Rollout) -> UInt8[np.ndarray, "T h w"]:

@@ -1,0 +1,66 @@
+"""Errors of predicted codes beside the outcomes of trials: who foretells, who does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipelines.ablate.foretelling import Foretelling, foretellings
+from pipelines.ablate.seed_result import SeedResult
+from pipelines.ablate.study_page import ClosedLoop
+from vla.evaluation.ablation import RunFigures
+from vla.named_configs import load
+
+MEASURE = "early_disparity_error"
+
+
+def result(seed, errors, won, preset="tiny"):
+    trials = {
+        f"trial-{k}": {"success": bool(success), "steps": 9, MEASURE: float(error)}
+        for k, (error, success) in enumerate(zip(errors, won, strict=True))
+    }
+    figures = RunFigures({}, "", "", "")
+    config = load(preset).to_json()
+    rest = {"data": "", "codes": {}, "weights": {}, "version": "0", "cpu_s": {}}
+    return SeedResult("arm", seed, config, {}, figures, {}, trials, **rest)
+
+
+def test_an_area_and_rates_by_hand():
+    """Lost trials have the errors 3 and 5: of the ten pairs with won ones 9 are larger."""
+    won = [True, True, False, True, False, True, True]
+    errors = [1, 2, 3, 4, 5, 0.5, 2.5]
+    foretelling = Foretelling.of("arm", MEASURE, [result(0, errors, won)])
+    assert foretelling.areas == (pytest.approx(9 / 10),)
+    # in ascending order: 0.5 1 | 2 2.5 | 3 | 4 | 5
+    assert [rate.mean for rate in foretelling.rates] == [1, 1, 0, 1, 0]
+    assert "was not tested: 1 training(s)" in foretelling.told()
+    ties = Foretelling.of("arm", MEASURE, [result(0, [1] * 7, won)])
+    assert ties.areas == (0.5,)
+
+
+def drawn(seed, foretells, trials=40):
+    rng = np.random.default_rng(seed)
+    errors = rng.random(trials)
+    return result(seed, errors, rng.random(trials) > (errors if foretells else 0.5))
+
+
+def test_words_and_rows_over_trainings():
+    sure = Foretelling.of("arm", MEASURE, [drawn(seed, True) for seed in range(8)])
+    assert "it foretells failure" in sure.told()
+    rows = sure.rows()
+    assert rows[0][1] > 70 > 30 > rows[-1][1]
+    assert all(0 <= low <= estimate <= high <= 100 for _, estimate, low, high in rows)
+    chance = Foretelling.of("arm", MEASURE, [drawn(seed, False) for seed in range(8)])
+    assert "that it foretells anything is not shown" in chance.told()
+    assert abs(np.mean(chance.areas) - 0.5) < 0.1
+
+
+def test_only_arms_that_were_taught_true_codes():
+    true, wrong = drawn(0, True), replace(drawn(0, True), codes={"set": {"kind": "shuffled"}})
+    untaught = result(0, range(5), [True, False] * 2 + [True], "tiny+no-depth-loss")
+    unmeasured = replace(true, trials={"trial-0": {"success": True, "steps": 9}})
+    arms = {"true": [true], "wrong": [wrong], "none": [untaught], "unmeasured": [unmeasured]}
+    assert [one.arm for one in foretellings(arms)] == ["true"]
+    page = ClosedLoop({"true": [true, drawn(1, True)]}, []).to_json()
+    assert [one["arm"] for one in page["foretold"]] == ["true"]
+    assert any("chance is 50" in line for line in page["told"])
