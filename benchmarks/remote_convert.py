@@ -1,8 +1,10 @@
 """convert from a web server on the loopback against convert from the disk, one after the other.
 
-    python benchmarks/remote_convert.py RLDS_DIR [--times 8] [--rounds 5] [--copy-images]
+    python benchmarks/remote_convert.py RLDS_DIR [--times 8] [--rounds 5] [--copy-images] [--cold]
 
-`--times` makes a larger set of a small one: each shard holds its records so many times.
+`--times` makes a larger set of a small one: each shard holds its records so many times. `--cold`
+drops its files from the page cache before every conversion, as of a set that is larger than memory:
+both the converter and the server then read from the disk.
 
 The server is a process of its own that answers ranges with `sendfile`: what is measured is the
 reader. The CPU seconds are those of the converting process, threads included. Memory is that of a
@@ -82,6 +84,14 @@ def enlarged(rlds: Path, folder: Path, times: int) -> Path:
     return folder
 
 
+def drop_from_cache(folder: Path) -> None:
+    """Takes the files of a folder out of the page cache."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def serve(root: Path, sender: Connection) -> None:
     """Serves a directory until the process is ended; sends its port first."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, root))
@@ -122,13 +132,14 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--copy-images", action="store_true")
+    parser.add_argument("--cold", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         rlds = enlarged(options.rlds, Path(scratch) / "set", options.times)
-        compare(rlds, Path(scratch), options.rounds, options.copy_images)
+        compare(rlds, Path(scratch), options)
 
 
-def compare(rlds: Path, scratch: Path, rounds: int, copy_images: bool) -> None:
+def compare(rlds: Path, scratch: Path, options: argparse.Namespace) -> None:
     """Prints the rates of both, and their ratio."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(rlds, sender))
@@ -138,11 +149,13 @@ def compare(rlds: Path, scratch: Path, rounds: int, copy_images: bool) -> None:
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sources}
     try:
         for name, source in sources.items():
-            peak = peak_memory(source, scratch / name, copy_images)
+            peak = peak_memory(source, scratch / name, options.copy_images)
             print(f"{name:9} {peak:6.0f} MiB at most in a process of its own")
-        for number in range(rounds + 1):  # the first warms up
+        for number in range(options.rounds + 1):  # the first warms up
             for name, source in sources.items():
-                pair = measured(source, scratch / name, copy_images)
+                if options.cold:
+                    drop_from_cache(rlds)
+                pair = measured(source, scratch / name, options.copy_images)
                 seconds[name] += [pair] if number else []
     finally:
         server.terminate()

@@ -70,6 +70,14 @@ class Meaning:
         return cls(action, proprio, data["gripper"], data["fps"])
 
     @property
+    def gripper_in_words(self) -> str:
+        """`open is -1, closed is 1 (open-1_closed1)`; `unknown` and `none` as they are."""
+        if self.gripper not in GRIPPERS:
+            return self.gripper
+        opened, closed = GRIPPERS[self.gripper]
+        return f"open is {opened:g}, closed is {closed:g} ({self.gripper})"
+
+    @property
     def gripper_columns(self) -> tuple[int, ...]:
         """The action's gripper columns: those whose name begins with `gripper`."""
         return tuple(i for i, c in enumerate(self.action) if c.name.startswith("gripper"))

@@ -6,6 +6,7 @@ package `playwright`, the tests are skipped and say so.
 
 import os
 import shutil
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,12 @@ WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
 LIMIT = 2_000_000  # bytes of a page
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 BROKEN = """[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt)"""
+CLIPPED = """[...document.querySelectorAll('article *')].filter(e => {
+  if (e.getBoundingClientRect().right <= innerWidth + 1) return false
+  for (let box = e; box && box.tagName !== 'ARTICLE'; box = box.parentElement)
+    if (['auto', 'scroll'].includes(getComputedStyle(box).overflowX)) return false
+  return true
+}).slice(0, 3).map(e => e.outerHTML.slice(0, 120))"""
 SILENT = """[...document.querySelectorAll('img, svg')].filter(
   e => !(e.getAttribute('alt') || e.getAttribute('aria-label'))).map(e => e.outerHTML)"""
 
@@ -54,14 +61,14 @@ def close() -> None:
         stop()
 
 
-def opened(page: Path, width: int = 1280, scheme: str = "light"):
+def opened(page: Path, width: int = 1280, scheme: str = "light", root: Path | None = None):
     """A tab that shows the page, and a list that fills with its errors and with what it asks for
-    from elsewhere."""
+    from elsewhere: from outside of `root`, if there is one."""
     tab = browser()[0].new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     wrong: list[str] = []
     tab.on("console", lambda message: wrong.append(f"console: {message.text}"))
     tab.on("pageerror", lambda error: wrong.append(f"script: {error}"))
-    local = (page.resolve().as_uri(), "data:")
+    local = ((root or page).resolve().as_uri(), "data:")
     tab.on("request", lambda r: None if r.url.startswith(local) else wrong.append(r.url))
     tab.goto(page.resolve().as_uri())
     return tab, wrong
@@ -83,4 +90,20 @@ def faults(page: Path) -> list[str]:
             problems += [f"does not load: {alt}" for alt in tab.evaluate(BROKEN)]
             problems += [f"has no text: {element[:200]}" for element in tab.evaluate(SILENT)]
             tab.close()
+    return problems
+
+
+def site_faults(root: Path, pages: Iterable[Path], width: int = 390) -> dict[str, list[str]]:
+    """What is wrong with pages of a site, by page: errors, requests to elsewhere, images that do
+    not load, what is wider than the window, and what is cut off there instead of scrolling."""
+    problems = {}
+    for page in pages:
+        tab, wrong = opened(page, width, root=root)
+        if (pixels := tab.evaluate(OVERFLOW)) > 0:
+            wrong.append(f"{pixels} px too wide")
+        wrong += [f"does not load: {alt}" for alt in tab.evaluate(BROKEN)]
+        wrong += [f"is cut off: {element}" for element in tab.evaluate(CLIPPED)]
+        tab.close()
+        if wrong:
+            problems[page.relative_to(root).as_posix()] = wrong
     return problems

@@ -137,8 +137,18 @@ def audit_depth(
             remedy="leave it out, or audit that store alone",
         )
     stores = [opened(path, partial=partial) for path in estimated]
-    truths = [opened(path, partial=partial) for path in truth]
+    truths = [_true(path, partial=partial) for path in truth]
     return _several(stores, truths, codebook, camera, source_root, out, any_unit=any_unit)
+
+
+def _true(path: Path, *, partial: bool) -> DepthStore:
+    """A store of true depth, with a warning where it is an estimate."""
+    from pipelines.depth.truth import doubt_about
+
+    store = opened(path, partial=partial)
+    if doubt := doubt_about(store):
+        warn(doubt)
+    return store
 
 
 def _one(
@@ -158,7 +168,7 @@ def _one(
     from pipelines.audit.page import make_page
     from pipelines.audit.pairs import paired
 
-    stores = opened(estimated, partial=partial), opened(truth, partial=partial)
+    stores = opened(estimated, partial=partial), _true(truth, partial=partial)
     pairs = list(paired(*stores, cameras, source_root, heights))
     clips: list[ClipAudit] = []
     with stoppable(), progress(total=len(pairs), unit="clips", label="audit-depth") as bar:

@@ -81,6 +81,7 @@ def finetune_depth(
     from pipelines.depth.learning.choice import trainable
     from pipelines.depth.learning.course import Course
     from pipelines.depth.single_frames.config import FrameConfig
+    from pipelines.depth.truth import doubt_about
     from pipelines.device import choose
 
     family = trainable(estimator, pose, FrameConfig(kind=kind, focal_px=focal_px))
@@ -88,11 +89,20 @@ def finetune_depth(
         warn(family.notice)
     settings = replace(settings, input_size=_input_size(family, input_size))
     stores = [opened(path, partial=partial) for path in depth]
+    for doubt in filter(None, map(doubt_about, stores)):
+        warn(doubt)
 
     def course_of(before: int | None) -> Course:
         clips = _clips(stores, camera, source_root, held_out, held_out_task or [], before)
         return Course(
-            family, settings, *clips, out, weights=weights, from_scratch=from_scratch, half=half
+            family,
+            settings,
+            *clips,
+            out,
+            weights=weights,
+            from_scratch=from_scratch,
+            half=half,
+            truth=[store.estimator for store in stores],
         )
 
     with writing(out, file=True):

@@ -47,12 +47,12 @@ def carry_out(stage: Stage, options: RunOptions) -> Outcome | Plan:
 def codebook_with_verdict(path: Path) -> tuple[Codebook, dict]:
     """A codebook, and what the quality gate says of it; that goes with the codes."""
     from depthtok.stores.codebook import Codebook
-    from vqvae.quality.gate import failed_limits
+    from vqvae.quality.gate import failed_limits, shortfalls
 
     book = Codebook.load(path)
     failures = failed_limits(book.quality)
     if failures:
-        warn(f"{path} is below the quality gate: {'; '.join(failures)}")
+        warn(f"{path} is below the quality gate: {'; '.join(shortfalls(book.quality))}")
     return book, {"failures": failures, "demo": book.demo}
 
 

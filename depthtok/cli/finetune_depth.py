@@ -26,10 +26,14 @@ def tell(
     focal_px: float,
     source_root: Path | None,
     json: bool,
-) -> None:
-    """Prints the held-out error, and the command that uses the weights."""
+) -> int:
+    """Prints the held-out error, and the command that uses the weights. Exit code 1 where a
+    held-out clip could not be evaluated."""
     for name, figures in tuned.card["held_out"]["figures"].items():
         say(f"{name}: {figures_in_words(figures)}", json=json)
+    failures = tuned.card["held_out"].get("failed", {})
+    for clip, reason in failures.items():
+        say(f"not evaluated: {clip}: {reason}", json=json)
     say(f"{tuned.weights}, and what it is worth in {tuned.card_path.name}", json=json)
     chosen = {"pose": pose if pose != "on" else "", "kind": kind, "focal_px": focal_px}
     chosen["input_size"] = input_size
@@ -40,6 +44,7 @@ def tell(
     suggest(after_finetuning(depth[0], estimator, settings, tuned.weights, source_root), json=json)
     if json:
         result(tuned.card)
+    return 1 if failures else 0
 
 
 COMMAND = Command(finetune_depth, tell, hear=hear, formerly="finetune-vida")

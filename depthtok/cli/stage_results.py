@@ -76,7 +76,7 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
             f"something, and true in {counts['blank']} whose pictures are one flat colour; if the "
             "flag is wrong, leave present_key out of the schema"
         )
-    if then and not outcome.left and not outcome.given_up:
+    if then and outcome.episodes and not outcome.left and not outcome.given_up:
         suggest(then(), json=json)
 
 

@@ -24,9 +24,9 @@ def tell(trained: TrainedCodebook, depth: list[Path], json: bool) -> None:
 
 def describe(path: Path, quality: dict) -> list[str]:
     """What a codebook is worth on the data that `quality` was measured on."""
-    from vqvae.quality.gate import failed_limits
+    from vqvae.quality.gate import shortfalls
 
-    failures = failed_limits(quality)
+    failures = shortfalls(quality)
     use = "no codes (continuous latents)"
     if "codes" in quality:
         codes = quality["codes"]

@@ -28,6 +28,7 @@ from depthtok.disk.digests import DigestMemory
 from depthtok.disk.files import commit_directory, write_atomic
 from depthtok.disk.locks import writing
 from depthtok.errors import ConfigError, CorruptPart, OutputError, StoreError
+from depthtok.log import typed
 from depthtok.progress import progress
 from depthtok.remote.location import Location
 from depthtok.remote.stream import streaming
@@ -210,7 +211,11 @@ def verify_copy(target: Path, at_once: int = PARTS_AT_ONCE) -> int:
     if not isinstance(target, Location):
         for part in Store(target).parts():
             if problems := part.verify():
-                raise CorruptPart(problems[0], remedy="run the same `depthtok copy` again")
+                raise CorruptPart(
+                    problems[0],
+                    remedy=f"`{typed('verify', target, '--repair')}` drops the bad parts; then run "
+                    "the same `depthtok copy` again",
+                )
         return len(Store(target).part_names)
     contents = required(target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import google_crc32c
@@ -31,6 +32,12 @@ class Packets:
     size: UInt32[np.ndarray, " n"]
     crc32c: UInt32[np.ndarray, " n"]
 
+    @cached_property
+    def period(self) -> float:
+        """The time from one frame to the next, s; 1 for a single frame."""
+        shown = self.pts * float(self.time_base)
+        return float(np.median(np.diff(shown))) if len(shown) > 1 else 1.0
+
     def rows(self, times: Float64[np.ndarray, " T"], number: int) -> Rows:
         """The rows of the index for the frames at these times (s) of the file of this number.
 
@@ -46,9 +53,8 @@ class Packets:
         left = np.minimum(right, len(shown) - 1)
         nearer = np.abs(times - shown[right - 1]) <= np.abs(times - shown[left])
         index = np.where(nearer, right - 1, left)
-        period = float(np.median(np.diff(shown))) if len(shown) > 1 else 1.0
         off = np.abs(shown[index] - times)
-        too_far = off > NEAR * period
+        too_far = off > NEAR * self.period
         if too_far.any():
             step = int(too_far.argmax())
             raise CorruptRecord(

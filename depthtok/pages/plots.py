@@ -26,7 +26,8 @@ MOST_POINTS = 1200  # per line; more would not be visible
 Numbers = Sequence[float | None] | Shaped[np.ndarray, " n"]
 Line = tuple[Numbers, Numbers]  # x and y, of equal length
 ForestRow = tuple[str, float, float | None, float | None]  # label, estimate, its interval
-SIZE, WIDE, SMALL = (5.2, 3.1), (10.0, 3.2), (3.6, 2.1)  # inches
+SIZE, WIDE, SMALL = (4.0, 2.5), (8.4, 2.7), (3.6, 2.1)  # inches
+LABEL, TICK = 9, 8  # points: read on a telephone, too, where SIZE is as wide as the page
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def _drawing(
         axes = figure.add_subplot()
         _style(axes)
         paint(axes)
-        axes.set_xlabel(x_label, color=INK, parse_math=False)
-        axes.set_ylabel(y_label, color=INK, parse_math=False)
+        axes.set_xlabel(x_label, color=INK, size=LABEL, parse_math=False)
+        axes.set_ylabel(y_label, color=INK, size=LABEL, parse_math=False)
         text = io.StringIO()
         no_metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(text, format="svg", transparent=True, metadata=no_metadata)
@@ -163,7 +164,7 @@ def _drawing(
 def _style(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(LINE)
-    axes.tick_params(which="both", color=LINE, labelcolor=INK, labelsize=9)
+    axes.tick_params(which="both", color=LINE, labelcolor=INK, labelsize=TICK)
     axes.grid(color=LINE, lw=0.6)
     axes.set_axisbelow(True)
 

@@ -29,6 +29,7 @@ from depthtok.sources.pixels import PixelFormat
 SUFFIXES = (".hdf5", ".h5")
 ACTIONS, TASK, SPLIT = "actions", "task", "train"
 BLOCK = 64  # frames whose checksums are computed together
+_NAMED = re.compile(r"demo_(0|[1-9]\d*)")
 SMALLEST_SIDE = 8  # px, of what is a picture or a map and not a matrix
 
 
@@ -56,11 +57,7 @@ class Demonstrations:
     features: Mapping[str, NamedFeature]
     files: Mapping[str, tuple[int, ...]]  # numbers of the demonstrations, by file
     tasks: Mapping[str, str]  # by file, where it states one
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """As `FileDataset.notes`: nothing else says what there is."""
-        return ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path) -> Demonstrations:
@@ -70,6 +67,8 @@ class Demonstrations:
         files: dict[str, tuple[int, ...]] = {}
         tasks: dict[str, str] = {}
         features: dict[str, NamedFeature] = {}
+        masks: set[str] = set()
+        unnamed: list[str] = []
         for file in paths:
             with hdf5.open_hdf5(file) as opened:
                 if "data" not in opened:
@@ -77,8 +76,10 @@ class Demonstrations:
                         f"{file} has no group `data`: it is no file of demonstrations",
                         remedy="LIBERO and robomimic keep theirs in data/demo_0, data/demo_1, ...",
                     )
-                names = (re.fullmatch(r"demo_(\d+)", name) for name in opened["data"])
-                numbers = sorted(int(match[1]) for match in names if match)
+                names = {name: _NAMED.fullmatch(name) for name in opened["data"]}
+                numbers = sorted(int(match[1]) for match in names.values() if match)
+                unnamed += [f"{file.name}: {name}" for name, match in names.items() if not match]
+                masks.update(opened.get("mask", ()))
                 files[file.name] = tuple(numbers)
                 if text := _task(opened["data"].attrs):
                     tasks[file.name] = text
@@ -88,7 +89,7 @@ class Demonstrations:
             features[TASK] = NamedFeature(TASK, "text", "str", per_step=False)
         directory = path if path.is_dir() else path.parent
         name = name_of(path) if path.is_dir() else slug(path.stem)
-        return cls(directory, name, features, files, tasks)
+        return cls(directory, name, features, files, tasks, tuple(_notes(masks, unnamed)))
 
     version = "0"
     format = "HDF5 demonstrations"
@@ -196,6 +197,20 @@ class Demonstration:
     def rows(self, key: str) -> Rows:
         """As `FileEpisode.rows`."""
         return self.frame_rows[key]
+
+
+def _notes(masks: set[str], unnamed: Sequence[str]) -> Iterator[str]:
+    """What of the files is not taken as they mean it."""
+    if masks:
+        yield (
+            f"lists of demonstrations in `mask` ({', '.join(sorted(masks))}) are not read: all "
+            f"demonstrations are in the split {SPLIT!r}"
+        )
+    if unnamed:
+        yield (
+            f"{len(unnamed)} entries of `data` are left out: they are not called demo_0, demo_1, "
+            f"... (first: {unnamed[0]})"
+        )
 
 
 def _require_own(array, opened, where: str) -> None:

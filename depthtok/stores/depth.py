@@ -158,7 +158,7 @@ class DepthStore(Store):
         """The kind; of relative depth also what its disparity is."""
         if self.kind is not DepthKind.RELATIVE_DEPTH:
             return self.kind.value
-        return f"{self.kind.value}; as disparity 1 / (z + {self.shift:g})"
+        return f"relative depth; as disparity 1 / (z + {self.shift:g})"
 
     @property
     def estimator(self) -> JsonObject:

@@ -30,6 +30,15 @@ UPSTREAM = {  # by type and stage: the key of `place` that says what a store was
 BROUGHT = "export"
 """In `what` of codes that a data set brings (`pipelines/own_codes/`): the export that it is."""
 
+EXPORT_OF, ESTIMATED = "export_of", "depth_estimated"
+"""In `place` of episodes of an export of depthtok's: the name of the data set that was exported
+(also of what is made from them), and what estimated the depth in it, as JSON."""
+
+
+def exported_from(store: Store) -> dict[str, str]:
+    """For `place` of what is made from a store: EXPORT_OF, where that is known; else {}."""
+    return {k: v for k, v in store.spec.place.items() if k == EXPORT_OF}
+
 
 def upstream_of(spec: StoreSpec) -> str | None:
     """The key of `place` that says what a store was made from; None where it is made of none."""

@@ -135,7 +135,7 @@ class Contrast:
         }
 
 
-ROW = ("difference", "seeds", "trials", "points", "from", "to", "p (paired t)", "")
+ROW = ("difference", "seeds", "trials", "points", "from", "to", "p (paired t)", "verdict")
 
 
 def _interval(table: Float64[np.ndarray, "S K"]) -> float:

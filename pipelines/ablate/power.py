@@ -57,7 +57,8 @@ class RateSpread:
             f"Seen so far: mean rate {100 * self.rate:.0f} %; between seeds of an arm observed "
             f"rates differ by {100 * self.between**0.5:.1f} points (standard deviation, 95 % "
             f"interval {100 * low:.0f} to {100 * high:.0f}, {self.freedom} degrees of freedom), of "
-            f"which trials explain {100 * self.within**0.5:.1f}: tau is {100 * self.tau:.0f}."
+            f"which trials explain {100 * self.within**0.5:.1f}; the trainings' own, tau, is "
+            f"{100 * self.tau:.0f}."
         )
 
 

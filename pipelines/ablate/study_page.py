@@ -14,6 +14,9 @@ from pipelines.ablate.contrast import ROW, Contrast, contrasts
 from pipelines.ablate.foretelling import Foretelling, foretellings
 from pipelines.ablate.power import Cost, RateSpread
 from pipelines.ablate.seed_result import SeedResult
+from pipelines.evaluate.words import in_words
+
+POINTS = "difference of success rates, points (right of 0: the first is better)"
 
 
 @dataclass(frozen=True)
@@ -96,17 +99,16 @@ class ClosedLoop:
         """Adds forest plots of arms and differences, the tables, and the protocol."""
         compared = self.compared
         page.text(*self.told(), title="What was seen in the closed loop, and what was not testable")
-        page.forest(
-            "Differences of success rates, 95 % of both levels", forest_rows(compared), "points"
-        )
+        title = "Differences of success rates, with 95 % intervals over trainings and trials"
+        page.forest(title, forest_rows(compared), POINTS)
         for contrast in compared:
             if contrast.seeds > 1:
                 seeds: list[ForestRow] = [
-                    (f"{number + 1}", 100 * value, None, None)
+                    (f"pair of seeds {number + 1}", 100 * value, None, None)
                     for number, value in enumerate(contrast.by_seed)
                 ]
                 title = f"{contrast.a} - {contrast.b}, seed by seed"
-                page.forest(title, [*seeds, *forest_rows([contrast])], "points")
+                page.forest(title, [*seeds, *forest_rows([contrast])], POINTS)
         for one in self.foretold:
             title = f"{one.arm}: success by the error of predicted codes in {one.when}"
             page.forest(title, one.rows(), "% of trials won (95 % over trainings)")
@@ -114,7 +116,7 @@ class ClosedLoop:
         page.table("Success rates, %", ["arm", "seeds", "trials", "mean", "by seed"], self.rows())
         page.table("What it cost, CPU-hours", ["arm", "trainings", "trials"], self._costs())
         first = next(result for results in self.arms.values() for result in results)
-        return page.facts("The protocol", first.protocol)
+        return page.facts("The protocol", in_words(first.protocol, first.protocol))
 
     def _costs(self) -> list[list[object]]:
         """By arm; None where a training was resumed, so that its cost is not known."""

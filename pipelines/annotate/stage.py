@@ -20,11 +20,13 @@ from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
 from depthtok.stores.depth import DepthEncoding
 from depthtok.stores.episodes import EpisodeStore, View
 from depthtok.stores.frame_files import SizedFile
+from depthtok.stores.lineage import exported_from
 from depthtok.stores.origin import FRAMES, frames_of
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 from depthtok.stores.stored_episode import StoredEpisode
+from pipelines.annotate.exported import estimated_before
 from pipelines.annotate.focal import require_focal
 from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
 from pipelines.annotate.watch import Watched
@@ -33,7 +35,7 @@ from pipelines.convert.changes import ImageWatch
 from pipelines.depth.fetched import weights_of
 from pipelines.depth.gem.config import poses
 from pipelines.depth.origin import WeightsOrigin
-from pipelines.depth.registry import find
+from pipelines.depth.registry import DatasetDepth, find
 from pipelines.depth.vida.config import RunConfig
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
@@ -122,7 +124,9 @@ class AnnotateStage:
         run = run if made_with is None else run.like(made_with)
         device, entry = torch.device(self.device), find(config.estimator)
         entry.require_taken(run)
-        return entry.build(self.weights, run, device)
+        estimator = entry.build(self.weights, run, device)
+        before = estimated_before(self.episodes) if isinstance(estimator, DatasetDepth) else None
+        return DatasetDepth(before) if before else estimator
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -189,6 +193,7 @@ class AnnotateStage:
         about |= {SHIFT: shift} if (shift := self.estimator.shift) is not None else {}
         locations = {"episodes": str(episodes.path.resolve())}
         locations |= weights_of(self.origin, self.weights, self.config.estimator)
+        locations |= exported_from(episodes)
         source = episodes.fingerprint, episodes.spec.shards
         return StoreSpec("depth", "annotate", version, what, about, *source, locations)
 

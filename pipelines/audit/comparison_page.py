@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,7 +27,7 @@ from pipelines.audit.comparison import (
     shown_clips,
 )
 from pipelines.audit.fit import as_fitted
-from pipelines.audit.page import ERRORS, WORST_ERROR
+from pipelines.audit.page import ERRORS, WORST_ERROR, estimator_facts
 from pipelines.depth.truth import episodes_of
 
 GAP = 4  # px between the two pictures of a column
@@ -78,7 +79,12 @@ def comparison_report(
 ) -> Report:
     """Everything that is known of the candidates."""
     sets = list(dict.fromkeys(str(meeting.truth.path) for meeting in table))
-    page = Report("Which depth to trust", f"{len(candidates)} estimators against {', '.join(sets)}")
+    page = Report(
+        "Which depth to trust",
+        f"{len(candidates)} estimator{'s' * (len(candidates) > 1)} against {', '.join(sets)}",
+    )
+    estimated = [store.path for candidate in candidates for store in candidate.stores]
+    page.related([*estimated, *(Path(name) for name in sets)])
     best = " or ".join(result.choice.best) or "withheld"
     page.numbers({"recommended": best, "estimators": len(candidates), "clips": result.clips})
     page.text(result.choice.words(), result.choice.rule, title="Recommendation")
@@ -106,8 +112,8 @@ def comparison_report(
         [[view, row.name, *_cells(row.data_sets[view], columns)] for view, row in by_view],
     )
     for candidate in candidates:
-        facts = {k: v for k, v in candidate.estimator.items() if k != "settings"}
-        page.facts(candidate.name, {**facts, "doubt": candidate.doubt or "none"})
+        facts = {**estimator_facts(candidate.estimator), "doubt": candidate.doubt or "none"}
+        page.facts(candidate.name, facts)
     return page
 
 

@@ -27,7 +27,7 @@ EXPLAINED = (
     "Neighbours: the mean change of disparity from one frame to the next where the image does not "
     "change, as a share of the standard deviation of disparity in the clip.",
     "Plane: the share of the variance of disparity that one plane over the image explains. Depth "
-    f"above {FLAT:.0%} has not looked at the image, and is worth nothing.",
+    f"above {100 * FLAT:.0f} % has not looked at the image, and is worth nothing.",
     "In brackets are 95 % intervals, by bootstrap over the episodes.",
 )
 
@@ -107,7 +107,9 @@ def _mean(figure: Interval | None) -> float:
 def _row(one: Ran) -> ConsistencyFigures:
     figures = one.result.intervals()
     plane = _mean(figures["plane"])
-    weak = [f"a plane explains {plane:.1%} of its disparity: it has not looked at the image"]
+    weak = [
+        f"a plane explains {100 * plane:.1f} % of its disparity: it has not looked at the image"
+    ]
     return ConsistencyFigures(
         one.name,
         one.licence,
@@ -123,8 +125,10 @@ def _row(one: Ran) -> ConsistencyFigures:
 def consistency_report(audit: ConsistencyAudit, source: Path) -> Report:
     """Everything that is known of the estimators."""
     page = Report(
-        "Depth that agrees with itself", f"{len(audit.estimators)} estimators on {source}"
+        "Depth that agrees with itself",
+        f"{len(audit.estimators)} estimator{'s' * (len(audit.estimators) > 1)} on {source}",
     )
+    page.related([source])
     best = " or ".join(audit.choice.best) or "withheld"
     clips = len(audit.estimators[0].clips)
     page.numbers({"recommended": best, "estimators": len(audit.estimators), "clips": clips})

@@ -200,7 +200,7 @@ def _to_hold_against(clips: Sequence[ClipAudit]) -> str:
     return (
         f"Hold it against the scene: the median true depth is {median:.3g} m; there the image is "
         f"{wide:.3g} m wide and {high:.3g} m high, by the camera's intrinsics. Of a camera that "
-        f"stands above a table or a floor, --camera-height {clips[0].camera}=METRES tests it"
+        f"stands above a table or a floor, `--camera-height {clips[0].camera}=METRES` tests it"
     )
 
 

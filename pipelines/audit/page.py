@@ -8,6 +8,7 @@ import numpy as np
 
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import DepthtokError
+from depthtok.json_values import JsonObject
 from depthtok.pages.colour import INVALID, colourise
 from depthtok.pages.pictures import FrameRow, Picture
 from depthtok.pages.report import Report
@@ -62,8 +63,8 @@ def make_page(
     for camera in cameras:
         page.numbers(
             {
-                f"AbsRel, {camera.camera}": camera.figures["abs_rel"],
-                f"delta1, {camera.camera}": camera.figures["delta1"],
+                f"{camera.camera}: relative error (AbsRel)": camera.figures["abs_rel"],
+                f"{camera.camera}: within a factor 1.25 (delta1)": camera.figures["delta1"],
             }
         )
     wrong = [f"{camera.camera}: {text}" for camera in cameras for text in camera.wrong]
@@ -96,8 +97,8 @@ def make_page(
     page.text(*EXPLAINED, title="What the columns are", folded=True)
     rows = _rows(truth, pairs, clips)
     page.frames("Best, median and worst clip of each camera", rows, shown=3)
-    facts = {k.replace("_", " "): v for k, v in estimated.estimator.items() if k != "settings"}
-    page.facts("The estimator", facts | steadied_in_words(estimated))
+    facts = estimator_facts(estimated.estimator) | steadied_in_words(estimated)
+    page.facts("The estimator", facts)
     return page.table(
         "By clip",
         ["episode", "camera", "frames", "true m", "scale", *head],
@@ -113,6 +114,12 @@ def make_page(
             for clip in clips
         ],
     )
+
+
+def estimator_facts(estimator: JsonObject) -> dict[str, object]:
+    """What made depth, under names for people, without its settings."""
+    facts = {name.replace("_", " "): v for name, v in estimator.items() if name != "settings"}
+    return facts | {"kind": str(facts["kind"]).replace("_", " ")} if "kind" in facts else facts
 
 
 def _scale(audit: ClipAudit | CameraAudit) -> str:

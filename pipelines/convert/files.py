@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from depthtok.stores.spec import StoreSpec
 from pipelines.config import ConvertConfig
 from pipelines.convert.description import about_store, overwriting, requested_schema
 from pipelines.convert.differences import require_same_store
+from pipelines.convert.exported import of_export
 from pipelines.convert.files_part import FilesIndexer, FilesReading, ReadView, packed_view
 from pipelines.convert.files_probe import probe
 from pipelines.convert.files_watch import FilesWatch
@@ -35,6 +36,7 @@ from pipelines.fetches import Fetches, of_files
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # that of `convert`: absent cameras are known
+RATES_DIFFER = 0.01
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class FilesStage:
         upstream = digest({path: to_json(f) for path, f in sorted(dataset.features.items())})
         shards = {split: dataset.splits[split] for split in self.splits}
         locations = {"source_root": str(dataset.path.resolve()), **dataset.place}
+        locations |= of_export(dataset.path)
         return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, locations)
 
     @cached_property
@@ -163,7 +166,16 @@ class FilesStage:
     def watch(self) -> FilesWatch:
         """Tells which parts are of other files than those that are there now."""
         files = {name: group.files for name, group in self.groups.items()}
-        return FilesWatch(self.out, self.dataset.path, files, self.dataset.notes)
+        return FilesWatch(self.out, self.dataset.path, files, [*self.dataset.notes, *self._rates()])
+
+    def _rates(self) -> Iterator[str]:
+        """What to say where the schema and the data set have two rates."""
+        ours, theirs = self.schema.fps, self.dataset.fps
+        if ours and theirs and abs(ours / theirs - 1) > RATES_DIFFER:
+            yield (
+                f"the schema {self.schema.name!r} says {ours:g} steps a second, the data set "
+                f"itself {theirs:g}: the schema's is recorded; correct it if it is wrong"
+            )
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         schema = self.schema

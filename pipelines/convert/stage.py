@@ -31,6 +31,7 @@ from pipelines.config import ConvertConfig
 from pipelines.convert.changes import SHOWN, ShardWatch
 from pipelines.convert.description import about_store, overwriting, requested_schema
 from pipelines.convert.differences import require_same_store
+from pipelines.convert.exported import of_export
 from pipelines.convert.gripper import check_gripper
 from pipelines.convert.shard import Reading, ShardIndexer
 from pipelines.fetches import Fetches, of_files
@@ -110,7 +111,7 @@ class ConvertStage:
         about = about_store(rlds.name, rlds.version, schema, list(self._cameras()), self.views)
         upstream = digest({path: to_json(f) for path, f in sorted(rlds.features.items())})
         shards = {split.name: len(split.shards) for split in self.splits}
-        locations = {"source_root": str(rlds.path.resolve())}
+        locations = {"source_root": str(rlds.path.resolve()), **of_export(rlds.path)}
         return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, locations)
 
     @cached_property

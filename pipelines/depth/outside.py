@@ -32,7 +32,7 @@ from depthtok.data import SHIFT, DepthClip, DepthEstimator, DepthKind, Estimator
 from depthtok.disk.digests import file_sha256
 from depthtok.disk.regular import lacks_memory
 from depthtok.errors import ConfigError, DepthtokError, SourceError, WeightsError
-from pipelines.depth.origin import by_metadata
+from pipelines.depth.origin import by_metadata, metadata_of
 from pipelines.depth.promises import (
     MEND,
     HeldEstimator,
@@ -49,6 +49,7 @@ from pipelines.depth.vida.head import resize
 
 GROUP = "depthtok.estimators"
 FRAMES = 8  # of a call at most
+LONGEST = 300  # characters of what a class says is wrong: torch lists all tensors
 
 
 @runtime_checkable
@@ -122,6 +123,7 @@ def build(
             f"the estimator {point.name!r} sets its input size and precision itself",
             remedy="leave input_size and precision out",
         )
+    require_kind(point, weights, run.frame.kind)
     network = made(point, weights, device)
     if isinstance(network, DepthEstimator):
         if list(run.frame.chosen()):
@@ -167,9 +169,10 @@ def made(point: EntryPoint, weights: Path | None, device: torch.device) -> objec
     except Exception as error:  # whatever another package raises
         if lacks_memory(error):
             raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ConfigError(
             f"the estimator {point.name!r} of {package_of(point)} cannot be made with "
-            f"(weights, device): {type(error).__name__}: {error}",
+            f"(weights, device): {type(error).__name__}: {' '.join(lines)[:LONGEST]}",
             remedy="give it the --weights that it wants, or mend that package",
         ) from error
 
@@ -187,6 +190,17 @@ def kind_of(point: EntryPoint, stated: str) -> DepthKind:
             else "leave kind out",
         )
     return kind
+
+
+def require_kind(point: EntryPoint, weights: Path | None, stated: str) -> None:
+    """Raises `WeightsError` for a file that `finetune-depth` taught to give another kind of depth:
+    near and far would be swapped, or metres be of no unit."""
+    taught = metadata_of(weights).get("kind", "") if weights else ""
+    if taught and taught != (kind := kind_of(point, stated)):
+        raise WeightsError(
+            f"{weights} was taught to give {taught} (by its metadata), {point.name} gives {kind}",
+            remedy="give the estimator that it started from, with the same --set kind=...",
+        )
 
 
 def _held(point: EntryPoint, estimator: DepthEstimator, weights: Path | None) -> DepthEstimator:

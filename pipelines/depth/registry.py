@@ -66,12 +66,18 @@ class EstimatorEntry:
                 )
 
 
+OF_DATA_SET = EstimatorSpec("dataset", DepthKind.METRES, weights="", licence="the data set's own")
+
+
 class DatasetDepth:
     """The ground-truth depth in a data set: from a simulator or a sensor, in metres."""
 
-    spec = EstimatorSpec("dataset", DepthKind.METRES, weights="", licence="the data set's own")
     device = "any"  # the same bytes everywhere
     degraded = False
+
+    def __init__(self, spec: EstimatorSpec | None = None) -> None:
+        """`spec`: what made the depth, where it is not the data set's own."""
+        self.spec = spec or OF_DATA_SET
 
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         for number, clip in enumerate(clips):

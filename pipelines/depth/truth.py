@@ -16,6 +16,7 @@ from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.stored_episode import StoredFrames
 from pipelines.config import require_distinct
+from pipelines.depth.registry import OF_DATA_SET
 from vqvae.data.clips import ClipSource
 from vqvae.data.sides import split, split_before
 
@@ -73,6 +74,17 @@ def episodes_of(store: DepthStore, source_root: Path | None = None) -> EpisodeSt
             remedy="annotate it again into another --out",
         )
     return episodes
+
+
+def doubt_about(store: DepthStore) -> str:
+    """What to say of depth in metres that is taken for true: "" for a data set's own."""
+    name = store.estimator["name"]
+    if store.kind is not DepthKind.METRES or name == OF_DATA_SET.name:
+        return ""
+    return (
+        f"{store.path} is depth that {name} estimated (licence: {store.estimator.get('licence')}): "
+        "what is taken for true here has that estimator's errors"
+    )
 
 
 def true_clips(

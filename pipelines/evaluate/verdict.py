@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, groupby
+from pathlib import Path
 from typing import Any
 
 from depthtok.errors import ConfigError
@@ -12,6 +13,7 @@ from depthtok.intervals import Paired, paired
 from depthtok.pages.report import Report
 from pipelines.evaluate.protocol import choice
 from pipelines.evaluate.trials import DEFAULTS, Evaluation, TrialOutcome, by_task, summary
+from pipelines.evaluate.words import DEPTH_BAR, in_words, video_of
 from pipelines.sim.benchmark import step_limit
 from pipelines.sim.pictures import Video
 
@@ -57,6 +59,7 @@ def page(evaluation: Evaluation) -> Report:
     figures, card = results(evaluation), evaluation.card
     extra = sorted({*figures["tasks"][0]} - {*COLUMNS}) if figures["tasks"] else []
     report = Report(f"{measured(card)}: {share(figures)}", subtitle=str(card["policy"]))
+    report.related(_run_of(str(card["policy"])))
     report.numbers(_headline(figures))
     if not figures["complete"]:
         report.text("Some trials are missing: run the same command again.", title="Incomplete")
@@ -81,21 +84,30 @@ def page(evaluation: Evaluation) -> Report:
             ["variation", "successes", "trials", "rate", "from", "to", "steps"],
             [[row[name] for name in ("group", *COLUMNS[2:])] for row in figures["groups"]],
         )
-    facts = {name.replace("_", " "): card[name] for name in SHOWN if name in card}
-    facts |= {**card["versions"], **card.get("software", {})}
+    facts = {**in_words(card, SHOWN), **card["versions"], **card.get("software", {})}
     report.facts("Settings and versions", facts, folded=True)
     if "says" in card:
         report.text("A policy behind a server draws its own noise: the seed does not affect it.")
-    films = [Video.read(path, path.stem) for path in evaluation.videos()]
+    films = [video_of(path, card["tasks"]) for path in evaluation.videos()]
     if films:
         panels = "camera, ground-truth depth"
         panels += ", its codes, codes predicted by the policy" if extra else ""
         shown = _that_fit(films)
-        report.pictures(f"Videos of trials: {panels}; one frame per plan", shown, columns=2)
+        report.pictures(
+            f"Videos of trials: {panels}; one frame per plan", shown, columns=2, bars=[DEPTH_BAR]
+        )
         if len(shown) < len(films):
             folder = evaluation.videos()[0].parent
             report.text(f"{len(films) - len(shown)} more videos are in `{folder}`.")
     return report
+
+
+def _run_of(policy: str) -> list[Path]:
+    """The directory of the run that a policy is of, as its card names it: RUN/checkpoints/STEP, or
+    RUN; nothing for one behind a server."""
+    path = Path(policy)
+    folder = path.parents[1] if path.parent.name == "checkpoints" else path
+    return [folder] if folder.is_dir() else []
 
 
 def _that_fit(films: Sequence[Video]) -> list[Video]:
@@ -223,7 +235,8 @@ def comparison_page(comparison: Mapping[str, Any]) -> Report:
     """A comparison as a report: all trials together, and per task."""
     page = Report("Two evaluations", f"A {comparison['a']}, B {comparison['b']}")
     page.text(*comparison_lines(comparison))
-    page.facts("The protocol of both", comparison["protocol"])
+    page.related([Path(comparison["a"]), Path(comparison["b"])])
+    page.facts("The protocol of both", in_words(comparison["protocol"], PROTOCOL))
     counts = ("trials", "successes_a", "successes_b", "only_a", "only_b")
     columns = (*counts, "difference", "low", "high", "p_value")
     titles = ["trials", "A", "B", "only A", "only B", "B - A", "from", "to", "p (McNemar)"]

@@ -125,4 +125,11 @@ def join(
         notes.append("of steps with several instructions the first is exported")
     if kinds := sorted({view.kind for view in episodes.views} - {"rgb", "depth"}):
         notes.append(f"{', '.join(kinds)} of the data set is not exported")
+    with_depth = depth.cameras if depth else ()
+    measured = {view.camera for view in episodes.views if view.kind == "depth"}
+    if lost_depth := [name for name in cameras if name in measured and name not in with_depth]:
+        notes.append(
+            f"the data set's own depth of {', '.join(lost_depth)} is not exported: give --depth a "
+            "store that `depthtok annotate --estimator dataset` made of it"
+        )
     return Joined(episodes, codes, depth, cameras, numbers, tuple(notes))

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from depthtok import __version__
 from depthtok.data import SHIFT
 from depthtok.meaning import Meaning
+from depthtok.stores.lineage import exported_from
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.export.joined import ABSENT, Joined
 from pipelines.export.layout import ExportLayout
@@ -35,6 +36,7 @@ def of_stores(joined: Joined) -> dict[str, object]:
         "dataset": episodes.dataset,
         "episodes_fingerprint": episodes.fingerprint,
         "episodes_content": episodes.content,
+        **exported_from(episodes),
         "meaning": episodes.meaning.to_json(),
         "cameras": {name: asdict(episodes.camera(name)) for name in joined.cameras},
     }

@@ -146,7 +146,7 @@ def _typed(store: Store) -> dict[str, object]:
             "action": f"{store.action_dim}: {', '.join(store.action_names)}",
             "proprio": f"{store.proprio_dim}: {', '.join(store.proprio_names) or 'none'}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
-            "gripper": store.meaning.gripper,
+            "gripper": store.meaning.gripper_in_words,
             "not known": ", ".join(store.meaning.unknown) or "nothing",
             "instructions": instructions.read(store).line(),
             "images in": store.source_root,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from depthtok.errors import SourceError
 from depthtok.log import typed
+from depthtok.pages.related import link_back
 from depthtok.pages.report import Report
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.lineage import open_store
@@ -72,10 +73,14 @@ def demo_report(out: Path, sample: Path) -> Path:
     episodes, depth = trail.episodes, trail.depth
     assert episodes is not None, "the demo made them"
     assert depth is not None, "the demo made it"
-    folders = [sample / "episodes", sample / "depth", sample / "codes"]
+    folders = [sample / name for name in ("episodes", "depth", "estimated-depth", "codes")]
     folders += [out / "codebook", out / "policy"]
     for folder in folders:
         maker(folder)(folder).write(folder)
+    audit = sample / "audit" / "report.html"  # older than the pages of what it is about
+    for folder in (sample / "estimated-depth", sample / "depth"):
+        link_back(folder / "report.html", [audit])
+        link_back(audit, [folder / "report.html"])
     page = Report("depthtok: what the demo made", "From robot episodes to depth codes to a policy")
     page.related([*folders, sample / "audit"])
     page.numbers(

@@ -37,7 +37,8 @@ def store_report(store: Store, source_root: Path | None = None) -> Report:
     summary = inspect(store.path)
     trail = Trail.of(store, source_root)
     kind = store.spec.type
-    page = Report(f"{kind[0].upper()}{kind[1:]} of {_dataset(store)}", str(store.path))
+    title = f"{kind[0].upper()}{kind[1:]} of {_dataset(store)}{_maker(store)}"
+    page = Report(title, str(store.path))
     page.related(trail.folders)
     steps = sum(int(part.frames.sum()) for part in store.parts())
     page.numbers({"episodes": sum(len(part.frames) for part in store.parts()), "steps": steps})
@@ -57,6 +58,14 @@ def store_report(store: Store, source_root: Path | None = None) -> Report:
 
 def _dataset(store: Store) -> str:
     return str(store.about.get("dataset", store.path.name))
+
+
+def _maker(store: Store) -> str:
+    """Whose depth it is, so that pages of two estimators have titles of their own."""
+    if not isinstance(store, DepthStore):
+        return ""
+    name = str(store.estimator["name"])
+    return {"dataset": ", its own"}.get(name, f", by {name}" if " " not in name else f", {name}")
 
 
 def _add_frames(page: Report, trail: Trail) -> None:

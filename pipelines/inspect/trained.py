@@ -30,9 +30,9 @@ def of_codebook(path: Path) -> Summary:
 
 def _quality(quality: Mapping[str, Any]) -> dict[str, object]:
     """The figures of a quality report that decide."""
-    from vqvae.quality.gate import failed_limits
+    from vqvae.quality.gate import shortfalls
 
-    failures = failed_limits(quality)
+    failures = shortfalls(quality)
     held = "held-out" if quality.get("held_out") else "training"
     facts: dict[str, object] = {
         "quality gate": f"missed: {'; '.join(failures)}" if failures else "passed",
@@ -99,7 +99,7 @@ def _meanings(state: TrainingState) -> dict[str, object]:
         for side in ("action", "proprio"):
             facts[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side))) or "none"
         rate = "rate not known" if meaning.fps is None else f"{meaning.fps:g} Hz"
-        facts[f"gripper of {name}"] = f"{meaning.gripper}; {rate}"
+        facts[f"gripper of {name}"] = f"{meaning.gripper_in_words}; {rate}"
     facts = facts or {"meaning": "not known: made before runs kept what their numbers mean"}
     if held := checks.words((state.notes or {}).get("held_out")):
         facts["held out"] = held[0].removeprefix("held out: ")

@@ -19,7 +19,7 @@ from depthtok.stores import codes, filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.lineage import BROUGHT
+from depthtok.stores.lineage import BROUGHT, exported_from
 from depthtok.stores.origin import FRAMES, frames_of
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.spec import StoreSpec
@@ -84,6 +84,7 @@ class OwnCodesStage:
         }
         places = {"episodes": str(episodes.path.resolve())}
         places["codebook"] = recorded_path(self.codebook.path.resolve())
+        places |= exported_from(episodes)
         source = episodes.fingerprint, episodes.spec.shards
         current = StoreSpec("codes", "tokenize", VERSION, what, about, *source, places)
         return filling.standing(self.out, current, [])

@@ -33,11 +33,13 @@ class MadeFrom:
     fingerprint: str
     weight: float | None
     estimator: JsonObject | None
+    export_of: str = ""  # the data set of whose export depthtok made it; "" for none
 
     @property
     def licences(self) -> tuple[str, str]:
         """Those of the data set, and of the estimator's weights."""
-        return licences.of_data_set(self.name), licences.of_estimator(self.estimator)
+        data_set = self.export_of or self.name
+        return licences.of_data_set(data_set), licences.of_estimator(self.estimator)
 
     @property
     def row(self) -> Sequence[object]:
@@ -47,7 +49,8 @@ class MadeFrom:
         share = None if self.weight is None else human_number(self.weight)
         named = estimator.get("name")
         data, ours = self.licences
-        return self.name, data, share, named, ours, weights[:16] or None, self.fingerprint[:16]
+        name = f"{self.name}, an export of {self.export_of}" if self.export_of else self.name
+        return name, data, share, named, ours, weights[:16] or None, self.fingerprint[:16]
 
 
 @dataclass(frozen=True)

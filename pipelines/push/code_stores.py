@@ -18,6 +18,7 @@ from depthtok.errors import CorruptPart, StoreError
 from depthtok.stores.arrays import group_json
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.failures import in_words, left_out
+from depthtok.stores.lineage import EXPORT_OF, exported_from
 from depthtok.stores.spec import COPY, StoreSpec
 from depthtok.stores.store import Store
 from depthtok.stores.verify import verify_store
@@ -44,7 +45,8 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
             remedy=f"`depthtok verify {path} --repair`, then the command that made it again",
         )
     estimator = estimator_of(store, others)
-    sources = [MadeFrom(store.dataset, store.spec.upstream, None, estimator)]
+    export_of = exported_from(store).get(EXPORT_OF, "")
+    sources = [MadeFrom(store.dataset, store.spec.upstream, None, estimator, export_of)]
     said = [licence for source in sources for licence in source.licences]
     gate = store.about.get("gate")
     verdict = gate if isinstance(gate, Mapping) else {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from depthtok.config import flat
 from depthtok.json_values import JsonObject
 from depthtok.stores.codebook import META, WEIGHTS, Codebook
+from depthtok.stores.lineage import EXPORT_OF, exported_from
 from depthtok.stores.store import Store
 from pipelines.provenance import estimator_of
 from pipelines.push import card, licences
@@ -16,7 +17,7 @@ from pipelines.push.outgoing import OutgoingFile
 from pipelines.push.publication import CODEBOOK, Publication
 from vqvae.quality.examples import FILE as EXAMPLES
 from vqvae.quality.examples import Examples
-from vqvae.quality.gate import failed_limits
+from vqvae.quality.gate import shortfalls
 
 USE = "depthtok tokenize DEPTH --codebook {url} --out CODES"
 
@@ -28,7 +29,7 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
     Examples.load(book.path)
     sources = made_from(book, others)
     said = [licence for source in sources for licence in source.licences]
-    notices = card.notices(sources, demo=book.demo, failures=failed_limits(book.quality))
+    notices = card.notices(sources, demo=book.demo, failures=shortfalls(book.quality))
     grid = "x".join(map(str, book.grid))
     described = Card(
         title=f"Depth codebook of {len(book.vectors)} codes",
@@ -56,7 +57,9 @@ def made_from(book: Codebook, others: Mapping[str, Store]) -> list[MadeFrom]:
         noted = row.get("estimator")
         store = others.get(row["fingerprint"])
         estimator = noted if isinstance(noted, Mapping) else estimator_of(store, others)
-        sources.append(MadeFrom(row["name"], row["fingerprint"], row.get("weight"), estimator))
+        export_of = exported_from(store).get(EXPORT_OF, "") if store else ""
+        source = row["name"], row["fingerprint"], row.get("weight"), estimator
+        sources.append(MadeFrom(*source, export_of))
     return sources
 
 
@@ -75,7 +78,7 @@ def quality_rows(book: Codebook) -> Rows:
         table = quality.get(name)
         if isinstance(table, Mapping):
             rows += [(f"{name}: {figure}", value) for figure, value in table.items()]
-    verdict = failed_limits(book.quality)
+    verdict = shortfalls(book.quality)
     return [*rows, ("quality gate", "missed" if verdict else "passed")]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from depthtok.config import digest, flat
 from depthtok.errors import CorruptPart
 from depthtok.json_values import JsonObject
+from depthtok.stores.lineage import EXPORT_OF
 from depthtok.stores.store import Store
 from pipelines.provenance import DEPTH, VERSIONS, estimator_of
 from pipelines.push import card, licences
@@ -77,7 +78,8 @@ def made_from(state: TrainingState, others: Mapping[str, Store]) -> list[MadeFro
         if not isinstance(estimator, Mapping):
             behind = [s for s in others.values() if fingerprint in _upstreams(s, others)]
             estimator = next((e for e in (estimator_of(s, others) for s in behind) if e), None)
-        sources.append(MadeFrom(name, fingerprint, weight, estimator))
+        export_of = str(noted.get(name, {}).get(EXPORT_OF, ""))
+        sources.append(MadeFrom(name, fingerprint, weight, estimator, export_of))
     return sources
 
 

@@ -32,8 +32,8 @@ class Video(Picture):
     data: bytes = b""  # WebP
 
     @classmethod
-    def read(cls, path: Path, caption: str) -> Video:
-        """A video from a file. Raises `CorruptPart`."""
+    def read(cls, path: Path, caption: str, said: str = "") -> Video:
+        """A video from a file; `said` is its instruction. Raises `CorruptPart`."""
         require_file(path)
         with reading(path):
             data = path.read_bytes()
@@ -44,7 +44,7 @@ class Video(Picture):
                 f"{path} is no video of a trial: {error}",
                 remedy="delete that file, and run the same command again",
             ) from error
-        return cls(frame, caption, data=data)
+        return cls(frame, caption, said, data=data)
 
     def data_uri(self, side: int | None = None) -> str:
         """The file as it is: it is not made smaller."""

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from depthtok.remote.repository import recorded
 from depthtok.stores.codes import CodeStore
+from depthtok.stores.lineage import exported_from
 from depthtok.stores.store import Store
 from pipelines.provenance import DEPTH, VERSIONS, estimator_of
 from pipelines.train_vla.stores import OpenStores, member_names
@@ -16,8 +17,8 @@ from vla.training.checkpoint import TrainingState
 
 def notes(opened_stores: OpenStores, begun: TrainingState | None) -> dict[str, object]:
     """What a run notes: versions of packages; by data set the estimator of its depth (None: not
-    known), and where on the Hub codes and codebook came from. A run that goes on keeps what it
-    noted."""
+    known), of which data set it is an export, and where on the Hub codes and codebook came from. A
+    run that goes on keeps what it noted."""
     if begun is not None:
         noted = begun.notes or {}
         return {name: noted[name] for name in (DEPTH, VERSIONS) if name in noted}
@@ -29,6 +30,7 @@ def notes(opened_stores: OpenStores, begun: TrainingState | None) -> dict[str, o
         origin = store.origin if isinstance(store, Store) else ""
         depth[name] = {
             "estimator": estimator_of(store),
+            **(exported_from(store) if isinstance(store, Store) else {}),
             **_from_hub("codes" if store is target else "depth", origin),
             **_from_hub("codebook", codebook),
             **({"demo": True} if opened_stores.book and opened_stores.book.demo else {}),

@@ -35,9 +35,9 @@ def decoder(book: Codebook | None, device: str) -> Callable | None:
 
 def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
     """Refuses a bad codebook. What was overridden goes into the checkpoint."""
-    from vqvae.quality.gate import failed_limits
+    from vqvae.quality.gate import shortfalls
 
-    failures = failed_limits(book.quality) if book else []
+    failures = shortfalls(book.quality) if book else []
     if book and failures and not force:
         raise GateError(
             f"{book.path} is below the quality gate: {'; '.join(failures)}",

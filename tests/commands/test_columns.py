@@ -150,7 +150,7 @@ def test_a_mixture_of_opposite_grippers_is_refused_or_converted(root, a, b, tmp_
     assert Policy.load(run, dataset="b").meaning.gripper == "open1_closed0"
     printed = call("inspect", run)
     assert "gripper of b" in printed
-    assert "open1_closed0; 10 Hz" in printed
+    assert "open is 1, closed is 0 (open1_closed0); 10 Hz" in printed
     assert "4 of 24 episodes" in printed
     assert len(lines(run)) == 2
 

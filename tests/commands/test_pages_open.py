@@ -1,48 +1,35 @@
-"""Every kind of page, as commands write them of small stores, opened in a headless Chromium: no
-error, nothing wider than a telephone, no image that does not load, and a slider that works."""
+"""Every kind of page (page_kinds.py), opened in a headless Chromium at both widths, light and dark:
+no error, nothing wider than a telephone, no image that does not load, and a slider that works."""
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
-import depthtok
+from depthtok.pages.colour import code_colours
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import EpisodeStore
 from tests.browser import faults, needed, opened
+from tests.commands import page_kinds
+from tools.demo_picture import GAP, HEAD, SIDE, draw
 
-BEFORE = Path(__file__).parents[1] / "data" / "before"
-ROOT = BEFORE / "rlds" / "1.0.0"
-CPU = {"device": "cpu"}
 VIEWS = ["camera image", "depth", "codes", "depth decoded from the codes"]
-
-
-def page_of(path: Path) -> Path:
-    return depthtok.report(path).page
+KINDS = [kind for kinds in page_kinds.KINDS.values() for kind in kinds]
+CODE_NAME = re.compile(r"\b(?:val|proprio|codes|disparity|metres|flips|constant)[_.][a-z]\w*")
+"""Names of keys in files, which no heading, caption or axis shows."""
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
     """Pages by what they are of."""
-    out = tmp_path_factory.mktemp("pages")
-    episodes, depth, codes = out / "episodes", out / "depth", out / "codes"
-    depthtok.convert(ROOT, out=episodes, schema=str(BEFORE / "schema.toml"))
-    depthtok.annotate(episodes, out=depth, estimator="dataset", size=64, **CPU)
-    depthtok.tokenize(depth, out=codes, codebook=BEFORE / "codebook", **CPU)
-    pages = {path.name: page_of(path) for path in (episodes, depth, codes)}
-    for name in ("codebook", "run"):
-        pages[name] = depthtok.report(BEFORE / name, out=out / name).page
-    audit = depthtok.audit_depth(estimated=depth, truth=depth, out=out / "audit")
-    pages["audit"] = audit.page
-    two = depthtok.audit_depth(estimated=[depth, BEFORE / "depth"], truth=depth, out=out / "two")
-    pages["estimators"] = two.page
-    compared = depthtok.compare(BEFORE / "codes", codes, out=out / "compared").page
-    assert compared is not None
-    mask = depthtok.inspect_mask("tiny", out=out / "mask").page
-    return {**pages, "compared": compared, "mask": mask}
+    return page_kinds.written_pages(tmp_path_factory.mktemp("pages"))
 
 
-KINDS = (
-    *("episodes", "depth", "codes", "codebook", "run", "audit", "estimators", "compared", "mask"),
-)
+def test_every_function_that_begins_a_page_has_its_kinds(pages):
+    assert sorted(page_kinds.beginnings()) == sorted(page_kinds.KINDS)
+    assert {*KINDS} <= {*pages}
 
 
 @needed
@@ -114,7 +101,28 @@ def test_a_page_needs_nothing_from_elsewhere(pages, kind):
     text = pages[kind].read_text()
     assert len(text) < 2_000_000
     links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", text)
-    assert {
-        x for x in links if not x.startswith(("data:", "#")) and not x.endswith("report.html")
-    } <= {f"{pages[kind].stem}.json"}
-    assert "val_action" not in text
+    outside = [link for link in links if not link.startswith(("data:", "#"))]
+    data = f"{pages[kind].stem}.json"
+    missing = [link for link in outside if not (pages[kind].parent / unquote(link)).is_file()]
+    assert (data in outside, missing) == (True, [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_speaks_in_words(pages, kind):
+    """Settings are shown as they are typed; they are folded, and left out here."""
+    text = re.sub(
+        r"<details>.*?</details>|<style>.*?</style>", "", pages[kind].read_text(), flags=re.S
+    )
+    text = re.sub(r'="[^"]*"', "", text)
+    assert CODE_NAME.findall(text) == []
+
+
+def test_the_picture_of_the_readme_has_the_colours_of_the_pages(pages):
+    """The middle of each cell of codes: the colour of its code."""
+    demo = pages["demo"].parent
+    store = CodeStore(demo / "sample" / "codes")
+    codes = store.grid_of(EpisodeStore(demo / "sample" / "episodes").episode(0).key, "image").codes
+    left, cell = 2 * (SIDE + GAP), SIDE / 16
+    middles = (np.arange(16) * cell + cell / 2).astype(int)
+    pixels = np.asarray(draw(demo))[HEAD + middles][:, left + middles]
+    np.testing.assert_array_equal(pixels, code_colours()[codes[len(codes) // 2]])

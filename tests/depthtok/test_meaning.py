@@ -64,3 +64,9 @@ def test_grippers_convert_open_to_open(source, target):
 def test_an_unknown_convention_is_not_guessed(name):
     with pytest.raises(ConfigError, match="cannot be converted"):
         convert_gripper(np.zeros(1), name, "open1_closed0")
+
+
+def test_a_gripper_in_words():
+    meaning = Meaning((), (), "open-1_closed1")
+    assert meaning.gripper_in_words == "open is -1, closed is 1 (open-1_closed1)"
+    assert Meaning((), ()).gripper_in_words == "unknown"

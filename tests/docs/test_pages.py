@@ -1,5 +1,6 @@
 """What README and docs name is there: files, headings, commands, flags, settings."""
 
+import json
 import re
 
 import pytest
@@ -46,6 +47,23 @@ def test_a_dead_link_is_noticed(tmp_path):
     assert dead_links(page) == ["other.md#twice-2", "none.md", "none.png", "#here"]
 
 
+@pytest.mark.parametrize("notebook", sorted((ROOT / "examples").rglob("*.ipynb")), ids=name)
+def test_links_of_notebooks_lead_somewhere(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert targets
+    assert [target for target in targets if not (notebook.parent / target).exists()] == []
+
+
+def test_pages_that_messages_name_are_there():
+    """`docs/results.md` in a remedy, a docstring or on a page."""
+    files = [f for d in ("depthtok", "pipelines", "vqvae", "vla") for f in (ROOT / d).rglob("*.py")]
+    named = {page for f in files for page in re.findall(r"docs/[\w/-]+\.\w+", f.read_text())}
+    assert "docs/results.md" in named
+    assert sorted(page for page in named if not (ROOT / page).is_file()) == []
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_commands_of_pages_can_be_typed(block):
     """The command line takes every flag and value; presets and settings are known."""
@@ -86,7 +104,7 @@ def flags() -> set[str]:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name != "benchmarks"], ids=name)
 def test_flags_in_prose_exist(page):
-    prose = re.sub(r"```.*?```|`python [^`]*`", "", page.read_text(), flags=re.DOTALL)
+    prose = re.sub(r"```.*?```|`(?:\w+=\S+ )?python [^`]*`", "", page.read_text(), flags=re.DOTALL)
     code = " ".join(re.findall(r"`([^`]+)`", prose))
     assert {*re.findall(r"(?<!\S)--[a-z][a-z.-]*", code)} <= flags() | FOREIGN | {"--help"}
 

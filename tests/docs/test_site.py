@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from depthtok.cli.application import commands
+from tests.browser import needed, site_faults
 from tests.checked.checked_calls import unchecked
 from tests.docs.pages import ROOT
 from tools.docs_site import commands_markdown, indented_is_code, navigation
@@ -56,6 +57,26 @@ def test_a_fetch_is_noticed():
     ):
         assert len(FETCHES.findall(line)) == 1
     assert FETCHES.findall('<a href="https://example.org">') == []
+
+
+@needed
+def test_pages_open_on_a_telephone(site):
+    pages = sorted(page for page in site.rglob("*.html") if page != site / "index.html")
+    assert len(pages) > 40
+    assert site_faults(site, pages) == {}
+
+
+@needed
+def test_a_fault_of_a_page_is_noticed(tmp_path):
+    page, cells = tmp_path / "page.html", "<td>columnthatislong</td>" * 9
+    page.write_text(
+        "<!doctype html><article><div style='overflow: hidden'>"
+        f"<table><tr>{cells}</tr></table></div>"
+        "<div style='width: 500px'>x</div><img src='none.png' alt='p'></article>"
+    )
+    words = "\n".join(site_faults(tmp_path, [page])["page.html"])
+    for part in ("px too wide", "does not load: p", "is cut off: <table"):
+        assert part in words, words
 
 
 def test_every_class_and_command_is_there(site):

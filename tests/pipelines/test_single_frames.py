@@ -78,7 +78,7 @@ def test_relative_depth_goes_through_every_stage(whole, stage, tmp_path):
     assert run(DecodeStage(codes, book, tmp_path / "back", "cpu"), RunOptions()).exit_code == 0
     assert DepthStore(tmp_path / "back").kind is DepthKind.DISPARITY
     facts = inspect(depth.path).facts
-    assert facts["kind"] == "relative_depth; as disparity 1 / (z + 0.5)"
+    assert facts["kind"] == "relative depth; as disparity 1 / (z + 0.5)"
     truth = DepthStore(whole.root / "annotate")
     figures = audit(next(iter(paired(depth, truth))))
     assert figures.fit.in_depth
@@ -165,14 +165,52 @@ def test_metres_come_of_the_data_sets_own_focal_length(stage, tmp_path):
     np.testing.assert_allclose(ratio, 28 / 300, rtol=2e-3)
 
 
-def test_without_a_focal_length_metres_are_refused(stage, whole):
-    class Unknown(EpisodeStore):
-        def table(self, part, name):
-            table = super().table(part, name)
-            return np.full_like(table, np.nan) if name == "intrinsics" else table
+def test_codes_of_metres_by_focal_length_are_the_same_in_one_worker(whole, stage, tmp_path):
+    """The data's focal length is 32 px of the frame, 28 of the input; the stated is twice it."""
+    book, metric = Codebook.load(whole.book), "da3-tiny-metric"
 
+    def fused(out, **settings):
+        annotation, chosen = stage("never", metric, **settings), TokenizeConfig()
+        stages = FusedStage(annotation, book, tmp_path / out, chosen, {"failures": []})
+        run(stages, RunOptions())
+        return CodeStore(tmp_path / out)
+
+    run(stage("depth", metric), RunOptions())
+    run(stage("relative"), RunOptions())
+    two, one = tokenized(whole, DepthStore(tmp_path / "depth"), tmp_path / "two"), fused("one")
+    files = [[part.manifest["files"] for part in store.parts()] for store in (one, two)]
+    assert files[0] == files[1]
+    assert one.about["depth_kind"] == "metres"
+    assert not (tmp_path / "never").exists()
+    # Disparity of metres is 1 / (z f / 300), z what the network gives.
+    clips = list(DepthStore(tmp_path / "relative").clips())
+    ends = np.array([np.array(clip.disparity_quantiles)[[1, -2]] for clip in clips])
+    stores = {28: one, 56: fused("stated", focal_px=64.0)}
+    for focal, codes in stores.items():
+        ranges = [codes.grid_of(clip.key, clip.camera).range for clip in clips]
+        np.testing.assert_allclose(ranges, ends * 300 / focal, rtol=2e-3)
+
+
+class WithoutIntrinsics(EpisodeStore):
+    def table(self, part, name):
+        table = super().table(part, name)
+        return np.full_like(table, np.nan) if name == "intrinsics" else table
+
+
+def test_fused_metres_without_a_focal_length_are_refused_before_anything_is_written(
+    whole, stage, tmp_path
+):
+    annotation = stage("never", "da3-tiny-metric")
+    annotation = replace(annotation, episodes=WithoutIntrinsics(whole.root / "convert"))
+    book, out = Codebook.load(whole.book), tmp_path / "codes"
+    with pytest.raises(ConfigError, match="focal length of camera 'image'"):
+        run(FusedStage(annotation, book, out, TokenizeConfig(), {"failures": []}), RunOptions())
+    assert not out.exists()
+
+
+def test_without_a_focal_length_metres_are_refused(stage, whole):
     with pytest.raises(ConfigError, match="focal length of camera 'image'") as caught:
-        require_focal(Unknown(whole.root / "convert"), ["image"])
+        require_focal(WithoutIntrinsics(whole.root / "convert"), ["image"])
     assert "focal_px" in caught.value.remedy
     with_focal = stage("metres", "da3-tiny-metric", focal_px=60.0)
     assert dict(with_focal.estimator.settings)["focal_px"] == "60.0"

@@ -226,16 +226,19 @@ class TrainingComparison:
     def report(self) -> Report:
         """A page with the comparison and the curves of both runs."""
         page = Report("Two training runs", f"A {self.a.run}, B {self.b.run}").text(*self.told())
+        page.related([self.a.run, self.b.run])
         page.table(
             "At the last common validation; B - A, ± half its 95 % interval (Student's t)",
-            ["figure", "A", "B", "B - A", "p", ""],
+            ["figure", "A", "B", "B - A", "p", "verdict"],
             self._rows(),
         )
         for name in self.figures():
             lines = {"A": self.curve(self.a, name), "B": self.curve(self.b, name)}
             title = FIGURES[name][0]
             page.curves(title[0].upper() + title[1:], lines, "updates", title)
-        return page.table("Settings that differ", ["setting", "A", "B"], self.settings())
+        if changes := self.settings():
+            return page.table("Settings that differ", ["setting", "A", "B"], changes)
+        return page.text("None.", title="Settings that differ")
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values."""

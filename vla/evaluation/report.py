@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from depthtok.config import flat
+from depthtok.held_out import BEFORE, GIVEN, KEYED
 from depthtok.meaning import Column, Meaning
 from depthtok.pages.pictures import FrameRow, Picture
 from depthtok.pages.report import Report
@@ -34,7 +35,7 @@ HEADLINE = {  # name in metrics.jsonl: what it is called
     "val_action_mse": "held-out action error (MSE)",
     "val_action_within_0.1": "held-out actions within 0.1",
     "val_depth_top1": "held-out code accuracy",
-    "val_depth_error": "held-out depth error",
+    "val_depth_error": "held-out depth error (share of the range)",
     "samples_per_s": "samples per second",
 }
 ACTION_ERRORS = "val_action_mse", "val_action_mse_shuffled"
@@ -59,6 +60,17 @@ CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
     "Samples per second": (("samples_per_s",), "samples/s", False),
     "Time spent waiting for data": (("data_wait",), "share of the time", False),
     "Share of the GPUs' peak (MFU)": (("mfu",), "share of the peak", False),
+}
+PREDICTED = {
+    "frames": "frames",
+    "depth": "depth loss",
+    "top1": "share of depth codes predicted right",
+    "error": "error of decoded depth (share of the range)",
+}
+RULES = {
+    KEYED: "by the digest of an episode's key",
+    GIVEN: "as the caller said",
+    BEFORE: "that of former versions",
 }
 MASK_PIXELS = 640
 COLOURS = (86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167), (240, 228, 66)
@@ -97,7 +109,8 @@ def _origin(page: Report, state: checkpoint.TrainingState) -> None:
     """Adds what a training run started from: data, weights, codebook."""
     notes = state.notes or {}
     if overridden := notes.get("gate_overridden"):
-        page.text(*overridden, title="The codebook failed the quality gate, which was overridden")
+        title = "The codebook failed the quality gate, which was overridden"
+        page.text(*overridden, title=title, folded=True)
     for name, stages in (notes.get("left_out") or {}).items():
         page.text(f"{name}: {in_words(stages)}.", title="Failed episodes")
     rows = [(name, key[:12], weight, size) for name, key, weight, size, *_ in state.data or ()]
@@ -117,7 +130,8 @@ def _origin(page: Report, state: checkpoint.TrainingState) -> None:
             )
     if state.meanings:
         rates = {
-            name: f"{meaning.gripper}, {meaning.fps or 'unknown'} Hz"
+            name: f"{meaning.gripper_in_words}; "
+            + (f"{meaning.fps:g} Hz" if meaning.fps else "rate not known")
             for name, meaning in state.meanings.items()
         }
         page.facts("Gripper and rate", rates)
@@ -127,7 +141,7 @@ def _origin(page: Report, state: checkpoint.TrainingState) -> None:
             "held out": split["episodes"],
             "learnt from": split["learnt_from"],
             "held out, but the codebook was trained on them": in_codebook,
-            "rule": split["rule"] or "that of former versions",
+            "rule": RULES.get(split["rule"], split["rule"]),
         }
         page.facts("Held-out episodes", counts)
     weights, codes = notes.get("weights"), state.codebook
@@ -172,7 +186,17 @@ def _columns(
 
 def depth_report(title: str, score: DepthScore) -> Report:
     """A depth expert's figures and predictions on a data set."""
-    page = Report("Predicted depth", title).numbers(score.figures)
+    page = Report("Predicted depth", title)
+    page.numbers({words: score.figures[name] for name, words in PREDICTED.items()})
+    page.table(
+        "Beside the best answer that ignores the image",
+        ["figure", "predicted", "one answer for each position"],
+        [
+            [words, score.figures[name], score.figures[f"constant_{name}"]]
+            for name, words in PREDICTED.items()
+            if f"constant_{name}" in score.figures
+        ],
+    )
     if score.view is not None:
         page.frames("Frames", list(_views(score.view)))
     return page
@@ -214,7 +238,7 @@ def mask_report(name: str, proof: Proof) -> Report:
     page.table("The table", columns, _rows(proof, proof.table.cells))
     page.pictures(
         "Token by token",
-        [Picture(mask_picture(proof), "bright: the row attends to the column", exact=True)],
+        [Picture(mask_picture(proof), _mask_words(proof), exact=True)],
         1,
     )
     page.text(
@@ -226,6 +250,11 @@ def mask_report(name: str, proof: Proof) -> Report:
     page.table("Share of the attention in one forward pass", columns, _rows(proof, proof.attention))
     page.text(*(violations or ["Nothing contradicts the table."]), title="Violations")
     return page
+
+
+def _mask_words(proof: Proof) -> str:
+    counts = ", ".join(f"{name} ({count})" for name, count in proof.blocks.items())
+    return f"bright: the row attends to the column; both from the first token to the last: {counts}"
 
 
 def _rows(proof: Proof, cells: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:

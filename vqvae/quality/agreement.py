@@ -148,6 +148,7 @@ class Agreement:
     def report(self) -> Report:
         """A page with the figures, and maps of where in the image the codes are equal."""
         page = Report("Two code stores", f"A {self.a.path}, B {self.b.path}")
+        page.related([self.a.path, self.b.path])
         page.text(
             "Means over episodes, ± half a 95 % interval (Student's t). Codes that differ may "
             "still decode to nearly the same depth: compare with `depthtok decode` of both and "

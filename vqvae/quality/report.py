@@ -17,7 +17,7 @@ from depthtok.pages.scale import NORMALISED, ColourScale, even_bar
 from depthtok.stores.codebook import Codebook
 from vqvae.codec import Codec
 from vqvae.quality.examples import Example, Examples
-from vqvae.quality.gate import failed_limits
+from vqvae.quality.gate import SIDES, judged
 from vqvae.quality.quality import code_pictures
 
 ERROR_SHOWN = 0.1  # share of the range; errors from here on get the hottest colour
@@ -53,9 +53,10 @@ def build(
     if own:
         rows.append(("its own held-out episodes", *_errors(own)))
     page.table("Reconstruction errors", ("where", *COLUMNS), rows)
+    page.table("The quality gate", ("figure", "measured", "needed", "verdict"), _gate(quality))
     page.table("Rate and distortion", *_rates(book, quality))
     if "codes" in quality:
-        page.facts("Code usage", _named(quality["codes"]))
+        page.facts("Code usage", _usage(quality["codes"]))
         page.facts("Codes that change although the depth does not", _flips(quality))
         _usage_curve(page, np.asarray(quality["histogram"]))
     _pictures(page, examples)
@@ -82,7 +83,7 @@ def of_codebook(codec: Codec) -> Report:
 
 
 def _headline(quality: Mapping) -> dict[str, object]:
-    failures = failed_limits(quality)
+    failures = [limit for limit in judged(quality) if not limit.met]
     figures: dict[str, object] = {"mean error (L1, share of the range)": quality["disparity"]["l1"]}
     if "metres" in quality:
         figures["relative error (AbsRel)"] = quality["metres"]["abs_rel"]
@@ -99,8 +100,11 @@ def _sentences(book: Codebook, quality: Mapping, dataset: str) -> Iterator[str]:
         f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
         "Every figure is over all pixels or cells, not a mean of means."
     )
-    if failures := failed_limits(quality):
-        yield f"Below the quality gate: {'; '.join(failures)}."
+    if failures := [limit.figure for limit in judged(quality) if not limit.met]:
+        yield (
+            f"Below the quality gate, so that no policy is trained on its codes: "
+            f"{'; '.join(failures)}. The limits are below."
+        )
     if book.demo:
         yield "This codebook is meant to demonstrate the pipeline, not to train policies on."
     if book.normalisation.name == "per_frame" and "metres" in quality:
@@ -137,7 +141,7 @@ def _error_rows(quality: Mapping) -> list[tuple]:
     rows = [("everywhere", *_errors(quality))]
     regions = quality.get("regions", {})
     rows += [(f"on {name}", *_errors(figures)) for name, figures in regions.items()]
-    rows.append(("codes bypassed", *_errors({"disparity": quality["unquantised"]})))
+    rows.append(("everywhere, codes bypassed", *_errors({"disparity": quality["unquantised"]})))
     if twin := quality.get("continuous"):
         rows.append(("trained without codes", *_errors(twin)))
     if sticky := quality.get("with_sticky"):
@@ -145,29 +149,36 @@ def _error_rows(quality: Mapping) -> list[tuple]:
     return rows
 
 
+def _gate(quality: Mapping) -> Iterator[tuple]:
+    """Every limit: what it is of, the codebook's figure, what is needed, and whether it is met."""
+    for limit in judged(quality):
+        needed, verdict = f"{SIDES[limit.side]} {limit.limit:g}", "met" if limit.met else "missed"
+        yield limit.figure, limit.value, needed, verdict
+
+
+def _usage(codes: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "codes used": f"{codes['used']} of {codes['of']}",
+        "perplexity (as many equally frequent codes)": codes["perplexity"],
+        "distinct codes in a frame (mean)": codes.get("distinct_per_frame"),
+    }
+
+
 def _flips(quality: Mapping) -> dict[str, object]:
-    shares = _named(quality.get("flips", {"static": "no static camera"}))
-    sticky = quality.get("with_sticky", {})
-    for name in ("static", "far") if "flips" in sticky else ():
-        shares[f"{_WORDS[name]}, sticky {sticky['sticky']}"] = sticky["flips"][name]
+    """How many of the cells in which nothing moves get another code in the next frame."""
+    flips = quality.get("flips")
+    if flips is None:
+        return {"of the cells that stand still": "no camera stands still"}
+    shares: dict[str, object] = {}
+    for name, words in _STILL.items():
+        shares[f"share {words}"] = flips.get(name)
+        if "flips" in (sticky := quality.get("with_sticky", {})):
+            shares[f"share {words}, sticky {sticky['sticky']}"] = sticky["flips"].get(name)
+        shares[f"number {words}"] = flips.get(f"{name}_cells")
     return shares
 
 
-def _named(figures: Mapping[str, object]) -> dict[str, object]:
-    """Figures of the quality report under names for people."""
-    return {_WORDS.get(name, name): value for name, value in figures.items()}
-
-
-_WORDS = {
-    "used": "codes used",
-    "of": "of",
-    "perplexity": "perplexity",
-    "distinct_per_frame": "distinct codes per frame",
-    "static": "share of static cells",
-    "far": "share of static cells far from motion",
-    "static_cells": "static cells",
-    "far_cells": "static cells far from motion",
-}
+_STILL = {"static": "of the cells that stand still", "far": "of those that are far from motion"}
 
 
 def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]]:

@@ -131,6 +131,7 @@ class LeRobotDirectory:
                 key: (
                     group.files.index(self._video_file(key, row)),
                     float(self.listing.videos[key].begins[row]),
+                    float(self._next_begins[key][row]),
                 )
                 for key in self.info.videos.intersection(keys)
             }
@@ -141,6 +142,19 @@ class LeRobotDirectory:
         listed = self.listing.is_listed
         reader = GroupReader(files, self.features, images, self.tasks, expected, videos, listed)
         return reader.episodes()
+
+    @cached_property
+    def _next_begins(self) -> dict[str, np.ndarray]:
+        """By camera, of every episode that is listed: when the next one begins in the same video,
+        s; infinite for the last."""
+        table = {}
+        for key, videos in self.listing.videos.items():
+            order = np.lexsort((videos.begins, videos.file, videos.chunk))
+            chunk, file, begins = (v[order] for v in (videos.chunk, videos.file, videos.begins))
+            follows = (chunk[1:] == chunk[:-1]) & (file[1:] == file[:-1])
+            table[key] = np.full(len(order), np.inf)
+            table[key][order[:-1][follows]] = begins[1:][follows]
+        return table
 
     @cached_property
     def _split_rows(self) -> dict[str, list[np.ndarray]]:

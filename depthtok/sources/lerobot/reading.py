@@ -17,12 +17,13 @@ import numpy as np
 from depthtok.errors import CorruptRecord, SourceError, did_you_mean
 from depthtok.frames.kinds import Rows
 from depthtok.frames.parquet import open_parquet, unreadable
-from depthtok.frames.video_index import Packets, packets
+from depthtok.frames.video_index import NEAR, Packets, packets
 from depthtok.sources.files import FileEpisode, NamedFeature
 from depthtok.sources.lerobot.info import TASK
 
 BATCH = 256  # rows
-VideoPlace = tuple[int, float]  # number of the file, and where the episode begins in it, s
+VideoPlace = tuple[int, float, float]
+"""Number of the file; where the episode begins in it, and where the next one does, s (else inf)."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,18 @@ class GroupReader:
         if TASK not in columns:
             columns[TASK] = self._texts(columns["task_index"], location)
         rows = {key: _image_rows(columns.pop(key), location, key) for key in self.images}
-        for key, (number, begins) in self.videos[index].items():
-            times = begins + columns["timestamp"].astype(np.float64)
-            rows[key] = self._video(key, number).rows(times, number)
+        for key, (number, begins, next_begins) in self.videos[index].items():
+            times, video = (
+                begins + columns["timestamp"].astype(np.float64),
+                self._video(key, number),
+            )
+            rows[key] = video.rows(times, number)
+            if times.max() > next_begins - NEAR * video.period:
+                raise CorruptRecord(
+                    f"{location}: its frames of {key} run into those of the next episode, which "
+                    f"begin at {next_begins:.4f} s in {video.path}",
+                    remedy="the metadata's from_timestamp of one of them is wrong: download again",
+                )
         return LeRobotEpisode(index, location, self.features, columns, rows)
 
     def _texts(self, numbers: np.ndarray, where: str) -> np.ndarray:

@@ -14,9 +14,11 @@ import torch
 from depthtok.config import digest
 from depthtok.data import DepthEstimator, DepthKind
 from depthtok.disk.files import make_directory, output_errors, remove, write_atomic
+from depthtok.errors import SourceError
+from depthtok.json_values import JsonObject
 from depthtok.required import fulfilled
 from pipelines.audit.findings import summarise
-from pipelines.depth.learning.evaluation import evaluate, evaluate_maps, mean_maps
+from pipelines.depth.learning.evaluation import evaluate, evaluate_maps, mean_maps, name_of
 from pipelines.depth.learning.finetune import FinetuneConfig, StepReport, begun, finetune
 from pipelines.depth.learning.learner import Family, Learner
 from pipelines.depth.truth import TrueClip
@@ -38,6 +40,7 @@ class Course:
     weights: Path | None = None
     from_scratch: bool = False
     half: bool = False
+    truth: Sequence[JsonObject] = ()  # what made the true depth, by store
 
     def __post_init__(self) -> None:
         fulfilled(
@@ -88,7 +91,13 @@ class Course:
         resume: bool = True,
     ) -> bool:
         """Takes all remaining steps; returns False if `should_stop` ended it before the last.
-        Raises `SourceError` or `ConfigError` for clips that the network cannot learn from."""
+        Raises `SourceError` or `ConfigError` for clips that the network cannot learn from, and for
+        weights at `out` that are of another training: they are not overwritten."""
+        fulfilled(
+            not resume or self.checkpoint.is_file() or not self.out.exists(),
+            f"{self.out} is there already, without the checkpoint of its training",
+            "choose another --out, or give --no-resume to train anew and overwrite it",
+        )
         self.start.require([*self.clips, *self.held_out])
         with output_errors(self.out):
             make_directory(self.out.parent)
@@ -127,6 +136,7 @@ class Course:
                 "started_from": "random weights" if self.from_scratch else self.start_hash,
                 "started_from_network": None if self.from_scratch else str(self.start.origin),
                 "clips": self._listed(self.clips),
+                "true_depth": [{k: of.get(k) for k in ("name", "licence")} for of in self.truth],
                 "settings": asdict(self.config),
             },
             "held_out": {
@@ -142,14 +152,23 @@ class Course:
 
     def _held_out(self, estimator: DepthEstimator) -> dict[str, object]:
         """Figures of the network, and of the mean map of each camera's training clips; of relative
-        depth also the shift with which 1 / (z + shift) is nearest to true disparity."""
+        depth also the shift with which 1 / (z + shift) is nearest to true disparity. Clips that
+        fail are named. Raises `SourceError` where all do."""
         if not self.held_out:
             return {"figures": {}}
-        audits = list(evaluate(estimator, self.held_out))
+        failures: dict[str, str] = {}
+        audits = list(evaluate(estimator, self.held_out, failures))
+        if not audits:
+            raise SourceError(
+                f"{self.out} is written, but none of {len(self.held_out)} held-out clips can be "
+                f"evaluated; the first: {': '.join(next(iter(failures.items())))}",
+                remedy="give --no-resume and more --steps, or see to those episodes",
+            )
+        evaluated = [clip for clip in self.held_out if name_of(clip) not in failures]
         maps = mean_maps(self.clips)
         ways = {
             "this network": audits,
-            "mean map of the training clips": list(evaluate_maps(maps, self.held_out)),
+            "mean map of the training clips": list(evaluate_maps(maps, evaluated)),
         }
         figures = {
             f"{camera.camera}, {way}": camera.figures
@@ -158,7 +177,7 @@ class Course:
         }
         fits = [clip.fit for clip in audits if clip.fit.in_depth and clip.fit.scale > 0]
         shift = {"fitted_shift": median(fit.shift / fit.scale for fit in fits)} if fits else {}
-        return {"figures": figures, **shift}
+        return {"figures": figures, **({"failed": failures} if failures else {}), **shift}
 
     def _listed(self, clips: Sequence[TrueClip]) -> list[str]:
         """The episodes with their instructions, each listed once for all cameras."""

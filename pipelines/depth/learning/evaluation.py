@@ -15,20 +15,32 @@ from pipelines.depth.truth import TrueClip
 EVERY = 4  # a mean map uses every n-th frame
 
 
-def evaluate(estimator: DepthEstimator, clips: Sequence[TrueClip]) -> Iterator[ClipAudit]:
-    """The audit of each clip, as soon as it is estimated. Raises `SourceError` if a clip fails."""
+def evaluate(
+    estimator: DepthEstimator, clips: Sequence[TrueClip], failures: dict[str, str]
+) -> Iterator[ClipAudit]:
+    """The audit of each clip, as soon as it is estimated. The reason why one has none is added to
+    `failures`, by its name."""
     parts: list[DepthClip] = []
     for block in estimator.estimate(clips):
-        if block.error or block.depth is None:
-            raise SourceError(f"{clips[block.clip].key}: {block.error}")
         clip = clips[block.clip]
+        if block.error or block.depth is None:
+            failures[name_of(clip)], parts = block.error or "there is no depth", []
+            continue
         stored = ImageTransform(size=clip.depth.store.size)
         kind = block.depth.kind
         parts.append(DepthClip.of(stored.depth(block.depth.values, kind), kind))
         if sum(map(len, parts)) == len(clip):
             values = np.concatenate([part.values for part in parts])
-            yield _compared(clip, DepthClip.of(values, kind))
             parts = []
+            try:
+                yield _compared(clip, DepthClip.of(values, kind))
+            except SourceError as error:
+                failures[name_of(clip)] = error.problem
+
+
+def name_of(clip: TrueClip) -> str:
+    """The episode and the camera of a clip."""
+    return f"{clip.key} {clip.camera.name}"
 
 
 def mean_maps(clips: Sequence[TrueClip]) -> dict[str, Float32[np.ndarray, "H W"]]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from depthtok.data import DepthKind, FrameClip
 from depthtok.disk.files import commit_file
 from depthtok.disk.sealed import require_sound, seal
-from depthtok.errors import CorruptPart, SourceError, StaleStore
+from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
 from pipelines.depth.learning.batch import Windows, training_batch
 from pipelines.depth.learning.finetune_config import FinetuneConfig
 from pipelines.depth.learning.learner import Learner
@@ -61,8 +61,9 @@ def finetune(
     `data` is a digest of the training data, stored in the checkpoint. Returns None if `should_stop`
     ended the run: the checkpoint then includes all steps so far.
 
-    Raises `StaleStore` if the checkpoint was made with other settings, and `SourceError` for clips
-    without ground-truth depth.
+    Raises `StaleStore` if the checkpoint was made with other settings, `SourceError` for clips
+    without ground-truth depth, and `ConfigError` where the loss or its gradient is no number: the
+    last checkpoint is as it was.
     """
     if not clips:
         raise SourceError("there is no clip to train on", remedy="give a source with true depth")
@@ -119,9 +120,22 @@ def _train_step(
     loss = spatial + config.temporal_weight * temporal
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(learner.network.parameters(), 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(learner.network.parameters(), 1.0)
+    report = StepReport(step, loss.item(), spatial.item(), temporal.item())
+    _require_numbers(report, norm.item())
     optimizer.step()
-    return StepReport(step, loss.item(), spatial.item(), temporal.item())
+    return report
+
+
+def _require_numbers(report: StepReport, norm: float) -> None:
+    """Raises `ConfigError` where one step more would leave a network without weights."""
+    for what, value in (("the loss", report.loss), ("the gradient of the loss", norm)):
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"{what} of step {report.step + 1} is {value}: the network would be lost",
+                remedy="give --no-resume and a smaller --learning-rate; where it is the first "
+                "step, other weights: these give depth that is no number",
+            )
 
 
 @contextmanager

@@ -28,7 +28,14 @@ from depthtok.data import DepthEstimator, DepthKind, FrameClip
 from depthtok.errors import ConfigError, WeightsError
 from pipelines.depth.learning.learner import Learner, by_frames
 from pipelines.depth.origin import WeightsOrigin, by_metadata
-from pipelines.depth.outside import build, class_of, kind_of, made, package_of
+from pipelines.depth.outside import (
+    build,
+    class_of,
+    kind_of,
+    made,
+    package_of,
+    require_kind,
+)
 from pipelines.depth.promises import failure_of, numbers_of, origin_said
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.vida.config import RunConfig
@@ -108,15 +115,21 @@ class OutsideLearner(Learner):
         self.network.eval()
         with torch.no_grad():
             inputs = self.inputs(torch.from_numpy(np.ascontiguousarray(frames)), 0)
-            learned = self._depth(inputs, size).numpy()
+            learned = self._depth(inputs, size).float().numpy()
         try:
             answer = self.teachable.depth(frames)
         except Exception as error:
             raise failure_of(self.name, error) from error
         used = numbers_of(self.name, answer)
-        if used.ndim == 3 and used.shape[1:] != size:
+        if used.ndim == 3 and used.size and used.shape[1:] != size:
             used = resize(torch.from_numpy(used)[:, None], size)[:, 0].numpy()
         there = np.isfinite(used)
+        if not there.any():
+            raise ConfigError(
+                f"depth(frames) of the estimator {self.name!r} gave no depth of the first frame of "
+                f"{clips[0].key}: there is nothing to hold module(inputs(frames)) against",
+                remedy="mend that package, or give other weights",
+            )
         apart = used.shape != learned.shape or not np.allclose(
             used[there], learned[there], rtol=0, atol=CLOSE * float(np.abs(used[there]).max())
         )
@@ -172,6 +185,7 @@ class OutsideFamily:
     def load(self, weights: Path | None) -> OutsideLearner:
         """With the weights of a file, or those that its class makes without. Raises `ConfigError`,
         `WeightsError`."""
+        require_kind(self.point, weights, self.frame.kind)
         teachable = self._made(weights, torch.device("cpu"))
         said = origin_said(self.name, teachable)
         in_file = by_metadata(weights, (self.name,)) if weights else None
@@ -194,8 +208,9 @@ class OutsideFamily:
         return teachable
 
     def tensors(self, network: nn.Module) -> dict[str, Tensor]:
-        """All of the module's, by their own names."""
-        return network.state_dict()
+        """All of the module's, by their own names; one that has several names is written under
+        each."""
+        return {name: value.clone() for name, value in network.state_dict().items()}
 
     def estimator(self, weights: Path, input_size: int, device: torch.device) -> DepthEstimator:
         """The estimator with the weights of a file. Raises `WeightsError` where its class did not

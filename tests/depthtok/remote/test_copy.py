@@ -63,6 +63,21 @@ def test_disk_to_disk(store, tmp_path):
     assert depthtok.copy(store, tmp_path / "copy").kept == 3
 
 
+def test_a_damaged_copy_on_a_disk_is_mended_by_what_is_said(store, tmp_path):
+    copy = tmp_path / "copy"
+    depthtok.copy(store, copy)
+    damage = next(copy.glob("parts/*/**/c/*"))
+    damage = next(path for path in (damage, *damage.rglob("*")) if path.is_file())
+    damage.write_bytes(b"?" + damage.read_bytes()[1:])
+    with pytest.raises(CorruptPart) as caught:
+        depthtok.copy(store, copy, then_verify=True)
+    assert f"depthtok verify {copy} --repair" in caught.value.remedy
+    depthtok.verify(copy, repair=True)
+    again = depthtok.copy(store, copy, then_verify=True)
+    assert (again.parts, again.kept, again.verified) == (3, 2, 3)
+    assert same(store, copy)
+
+
 def test_an_object_is_the_same_bytes_and_of_the_size_foretold(store, tmp_path):
     for part in Store(store).parts():
         objects = []

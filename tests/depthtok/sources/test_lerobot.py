@@ -124,6 +124,25 @@ def test_an_episode_that_does_not_fit_its_metadata_fails_alone(tmp_path):
     assert all("cannot be read" in error.problem for error in raws.values())
 
 
+@pytest.mark.parametrize(("late", "failed"), [(2, [1]), (5, [1]), (-3, [0]), (0, [])])
+def test_an_episode_whose_frames_run_into_the_next_fails(tmp_path, late, failed):
+    """Its from_timestamp is wrong by some frames: the last ones would be another episode's."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = write_v3(tmp_path / "set", [5, 9, 6], a_file=3)
+    file, key = root / "meta/episodes/chunk-000/file-000.parquet", f"videos/{TOP}/from_timestamp"
+    table = pq.read_table(file)
+    begins = table[key].to_pylist()
+    begins[1] += late / RATE
+    pq.write_table(table.set_column(table.column_names.index(key), key, pa.array(begins)), file)
+    raws = episodes(LeRobotDirectory.open(root), [TOP])
+    assert [index for index, raw in raws.items() if isinstance(raw, SourceError)] == failed
+    for index in failed:
+        assert "run into those of the next episode" in raws[index].problem
+        assert "from_timestamp" in raws[index].remedy
+
+
 def test_a_snapshot_of_the_hub_is_known_by_its_repository(tmp_path):
     root = tmp_path / "datasets--lab--pick" / "snapshots" / "0a1b2c"
     dataset = LeRobotDirectory.open(write_v2(root, [3]))

@@ -25,7 +25,7 @@ def test_the_spread_of_a_pilot():
     assert spread.freedom == 3
     low, high = spread_interval(spread.between**0.5, 3)
     assert (round(100 * low), round(100 * high)) == (6, 41)
-    assert "tau is 9" in spread.words()
+    assert "tau, is 9" in spread.words()
 
 
 def test_the_table_is_reproduced():

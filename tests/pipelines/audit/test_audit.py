@@ -217,7 +217,7 @@ def test_where_the_estimate_has_no_scale_that_is_said_and_the_truth_is_held_agai
         0
     ].notes
     assert "the image is 16.2 m wide and 8.1 m high, by the camera's intrinsics" in note
-    assert "--camera-height front=METRES tests it" in note
+    assert "`--camera-height front=METRES` tests it" in note
 
 
 def tilted(orientation, height_m=0.7, pitch=0.6, stored=(24, 48), published=(96, 96)):

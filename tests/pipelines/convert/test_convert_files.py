@@ -51,6 +51,15 @@ def by_time(path: Path) -> dict[int, np.ndarray]:
         }
 
 
+def test_a_schema_with_another_rate_than_the_data_set_is_said(tmp_path):
+    root = write_v3(tmp_path / "set", [3])
+    assert [*stage(root, tmp_path / "ep")._rates()] == []
+    file = root / "meta/info.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "fps": 2 * RATE}))
+    said = stage(root, tmp_path / "ep").watch().notes
+    assert f"says {RATE:g} steps a second, the data set itself {2 * RATE:g}" in said[0]
+
+
 def test_every_frame_of_v3_is_that_of_lerobots_own_reader(tmp_path):
     convert(REAL, tmp_path / "ep")
     store, reader = EpisodeStore(tmp_path / "ep"), json.loads((REAL / "reader.json").read_text())
@@ -303,6 +312,20 @@ def test_demonstrations_that_are_not_as_the_first_or_lie_elsewhere_fail_alone(tm
     assert "has frames uint8 (20, 20, 3), not uint8 (48, 64, 3)" in sizes
     assert all("lies in another file" in reason for reason in elsewhere)
     assert [len(episode) for episode in EpisodeStore(tmp_path / "ep")] == [6, 2]
+
+
+def test_what_of_demonstrations_is_not_taken_is_said(tmp_path):
+    file = write_demos(tmp_path / "lift.hdf5", [6, 5])
+    assert open_files(file).notes == ()
+    with h5py.File(file, "a") as opened:
+        opened["mask/valid"], opened["mask/train"] = ["demo_1"], ["demo_0"]
+        opened.move("data/demo_1", "data/demo_01")
+    dataset = open_files(file)
+    assert dataset.files == {"lift.hdf5": (0,)}
+    masks, names = dataset.notes
+    assert masks.startswith("lists of demonstrations in `mask` (train, valid) are not read")
+    assert names.startswith("1 entries of `data` are left out")
+    assert names.endswith("(first: lift.hdf5: demo_01)")
 
 
 def test_demonstrations_without_an_instruction_get_one_by_schema(tmp_path):

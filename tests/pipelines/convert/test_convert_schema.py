@@ -170,9 +170,13 @@ def test_episodes_that_the_schema_leaves_out_are_counted_and_are_no_failures(con
     assert (again.made, again.left_out) == (0, why)
 
 
-def test_a_set_of_which_nothing_is_left_converts(convert):
+def test_a_set_of_which_nothing_is_left_converts(convert, capsys):
     stage = convert(old="[[camera]]", new="[keep.episodes]\nmin_steps = 7\n[[camera]]")
     outcome = run(stage, RunOptions())
+    tell_stage(outcome, lambda: "depthtok annotate", json=False)
+    assert "next:" not in capsys.readouterr().out  # there is nothing to annotate
+    tell_stage(replace(outcome, episodes=1), lambda: "depthtok annotate", json=False)
+    assert "next: depthtok annotate" in capsys.readouterr().out
     assert (outcome.exit_code, outcome.episodes) == (0, 0)
     assert outcome.left_out == {"fewer than 7 steps": 4}
     assert EpisodeStore(stage.out).statistics().steps == 0

@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 from depthtok.cli.main import app
 from depthtok.errors import ConfigError, DepthtokError, NotAFile, SourceError, StaleStore
 from depthtok.intervals import Paired
+from depthtok.pages.report import Report
 from depthtok.testing import tree_digest
 from pipelines.evaluate import verdict
 from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
 from pipelines.inspect.summary import inspect
 from pipelines.sim import workers
 from pipelines.sim.rollout import Trial
-from tests.browser import faults, needed
 from tests.pipelines.sim.fake_world import TASK, FakeWorld, Walker
 
 CARD = {
@@ -122,14 +122,21 @@ def test_the_report(tmp_path):
     page = verdict.page(Evaluation.open(tmp_path)).write(tmp_path)
     assert "1 of 4 (25 %, 95 % interval 5 to 70 %)" in page.read_text()
     assert page.read_text().count("data:image/webp") == 2
+    assert 'alt="task 2, trial 0: success; instruction: go right"' in page.read_text()
     numbers = json.loads((tmp_path / "report.json").read_text())["numbers"]
     assert (numbers["successes"], numbers["trials"], numbers["complete"]) == (1, 4, True)
 
 
-@needed
-def test_the_report_opens(tmp_path):
-    evaluated(tmp_path)
-    assert faults(verdict.page(Evaluation.open(tmp_path)).write(tmp_path)) == []
+def test_the_report_links_to_the_page_of_its_run(tmp_path):
+    for card in ("run/checkpoints/step-000004", "run", "localhost:8000"):
+        run, out = tmp_path / "run", tmp_path / card.replace("/", "-").replace(":", "-")
+        Report("A training").write(run)
+        policy = card if ":" in card else str(tmp_path / card)
+        evaluation = Evaluation(out.with_suffix(".eval"), {**CARD, "policy": policy})
+        evaluation.begin()
+        page = verdict.page(evaluation).write(evaluation.path)
+        assert ('href="../run/report.html"' in page.read_text()) == (":" not in card)
+        assert (evaluation.path.name in (run / "report.html").read_text()) == (":" not in card)
 
 
 def test_a_page_has_the_videos_that_fit(tmp_path, monkeypatch):

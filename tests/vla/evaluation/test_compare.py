@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from depthtok.errors import ConfigError, SourceError
-from tests.browser import faults, needed
 from tests.commands.trainings import call
 from tests.vla import fakes
 from vla.evaluation.ablation import RunFigures, table
@@ -101,17 +100,6 @@ def test_a_run_against_itself_shows_nothing(runs):
         (difference.change.mean, difference.p_value) for difference in comparison.differences()
     } == {(0.0, 1.0)}
     assert comparison.settings() == []
-
-
-@needed
-def test_the_pages_of_trainings_open(runs, tmp_path):
-    both = TrainingComparison.of(ValidatedRun.open(runs / "a"), ValidatedRun.open(runs / "b"))
-    table = tabulate({"base": [runs / "a"], "still": [runs / "b"]})
-    study = table.report("of a test")
-    study.forest("Differences", [("a - b", 1.0, -2.0, 4.0), ("b - c", 2.0, None, None)], "points")
-    pages = {"both": both.report(), "study": study, "run": run_report(runs / "a")}
-    for name, page in pages.items():
-        assert faults(page.write(tmp_path / name)) == [], name
 
 
 def test_a_page_of_a_run_shows_words_alone(runs, tmp_path):

@@ -13,7 +13,7 @@ from tests.vqvae.synthetic import SIZE, ArrayClip, array_clip, scene, scenes, ti
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
 from vqvae.data.clips import ClipSource
-from vqvae.quality.gate import default_limits, failed_limits
+from vqvae.quality.gate import FIGURES, default_limits, failed_limits, shortfalls
 from vqvae.quality.quality import assess, code_pictures
 from vqvae.quality.report import of_codebook
 from vqvae.training import export
@@ -156,7 +156,8 @@ def test_the_gate_passes_a_good_codebook_and_names_what_falls_short():
     assert failed_limits({**GOOD, "kind": "disparity"}) == []
     collapsed = {**GOOD, "codes": {"used": 1, "perplexity": 1.0}}
     assert len(failed_limits(collapsed)) == 2
-    assert "codes.used is 1" in failed_limits(collapsed)[0]
+    assert failed_limits(collapsed)[0] == "codes.used is 1, the limit is min 180"  # codes keep it
+    assert shortfalls(collapsed)[0] == "number of codes used: 1 (needed: at least 180)"
 
 
 def test_where_no_camera_stands_still_flips_are_not_asked_for():
@@ -171,3 +172,5 @@ def test_the_gate_fails_closed():
     assert len(failed_limits(broken)) == 1
     assert failed_limits(GOOD, {"metres": {"metres.abs_rel_max": 0.01}})
     assert set(default_limits()) == {"metres", "disparity", "relative_depth"}
+    limits = {name.rsplit("_", 1)[0] for table in default_limits().values() for name in table}
+    assert limits == set(FIGURES)  # each has words

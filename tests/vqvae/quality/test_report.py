@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -44,7 +45,12 @@ def test_the_page_of_a_codebook_needs_its_directory_alone(trained, tmp_path):
     page_sections = sections(page)
     assert {"Frames", "The worst frames", "All codes, most used first"} <= set(page_sections)
     rows = {row[0] for row in page_sections["Reconstruction errors"]["rows"]}
-    assert rows == {"everywhere", "codes bypassed", "trained without codes", "sticky 0.5"}
+    assert rows == {
+        "everywhere",
+        "everywhere, codes bypassed",
+        "trained without codes",
+        "sticky 0.5",
+    }
     bits = [row[1] for row in page_sections["Rate and distortion"]["rows"]]
     assert bits[0] == 64 * 8
     assert bits[0] >= bits[1]
@@ -104,3 +110,14 @@ def test_a_sheet_holds_every_tile():
     tiles = np.ones((5, 4, 4), np.float32)
     assert sheet(tiles, columns=2).shape == (18, 12)
     assert (sheet(tiles, columns=2) == 255).sum() == 5 * 16
+
+
+def test_a_page_names_every_limit_of_the_gate_in_words(trained):
+    page = of_codebook(Codec.load(trained[0])).to_json()
+    (gate,) = (section for section in page["sections"] if section["title"] == "The quality gate")
+    assert len(gate["rows"]) == 7  # all of limits.toml for depth in metres
+    rows = {row[0]: row[1:] for row in gate["rows"]}
+    assert rows["number of codes used"][1:] == ["at least 180", "missed"]
+    assert not [name for name in rows if re.search(r"[._]", name.replace("1.25", ""))]
+    failed = sum(row[2] == "missed" for row in rows.values())
+    assert page["numbers"]["quality gate"] == f"failed: {failed}"

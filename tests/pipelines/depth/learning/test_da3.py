@@ -132,6 +132,35 @@ def test_the_shift_of_relative_depth_that_fits_is_in_the_card(stores, tmp_path):
     assert course._held_out(Shifted())["fitted_shift"] == pytest.approx(0.15, rel=1e-3)
 
 
+class Fails(Shifted):
+    """It fails on its first clip, and sees nothing in its second."""
+
+    def estimate(self, clips):
+        for block in super().estimate(clips):
+            if block.clip == 0:
+                yield DepthBlock(0, error="it is broken")
+            elif block.clip == 1:
+                values = np.zeros_like(block.depth.values)
+                yield DepthBlock(1, DepthClip.of(values, DepthKind.RELATIVE_DEPTH))
+            else:
+                yield block
+
+
+def test_held_out_clips_that_cannot_be_evaluated_are_named_and_cost_themselves(stores, tmp_path):
+    clips, config = true_clips(DepthStore(stores / "true")), FinetuneConfig()
+    family, out = DA3Family(SMALL, FrameConfig()), tmp_path / "a.safetensors"
+    held = Course(family, config, clips[:2], clips[2:5], "d", out)._held_out(Fails())
+    names = [f"{clip.key} {clip.camera.name}" for clip in clips[2:4]]
+    assert list(held["failed"]) == names
+    assert held["failed"][names[0]] == "it is broken"
+    assert "no pixel is valid in both" in held["failed"][names[1]]
+    assert held["fitted_shift"] == pytest.approx(0.15, rel=1e-3)
+    network = {name: of for name, of in held["figures"].items() if name.endswith("this network")}
+    assert list(network) == [f"{clips[4].camera.name}, this network"]
+    with pytest.raises(SourceError, match=r"none of 2 held-out clips .* it is broken"):
+        Course(family, config, clips[:2], clips[2:4], "d", out)._held_out(Fails())
+
+
 def test_a_killed_run_goes_on_to_the_same_bytes(stores, tmp_path):
     config = FinetuneConfig(steps=4, batch=2, frames=2, input_size=SIZE, save_every=1)
     clips = true_clips(DepthStore(stores / "true"))
@@ -158,6 +187,18 @@ def test_a_killed_run_goes_on_to_the_same_bytes(stores, tmp_path):
     assert course("b.safetensors").train("cpu", steps.append, lambda: False)
     assert [report.step for report in steps] == [2, 3]
     assert cut.out.read_bytes() == undisturbed.out.read_bytes()
+
+
+def test_weights_of_another_training_are_not_overwritten(stores, tmp_path):
+    out = tmp_path / "a.safetensors"
+    out.write_bytes(b"precious")
+    with pytest.raises(ConfigError, match="is there already, without the checkpoint"):
+        tuned(stores, out, SMALL, "--steps", 1)
+    assert out.read_bytes() == b"precious"
+    tuned(stores, out, SMALL, "--steps", 1, "--no-resume")
+    first = out.read_bytes()
+    tuned(stores, out, SMALL, "--steps", 1)  # its checkpoint is there: it ends as it did
+    assert out.read_bytes() == first
 
 
 @pytest.mark.parametrize(("config", "gives"), [(SMALL, 1), (METRIC, 56 / 300)])

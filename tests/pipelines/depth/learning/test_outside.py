@@ -178,6 +178,22 @@ class Channels(Good):
             return super().forward(x)[:, None]
 
 
+class Tied(Good):
+    class network(Pixels):
+        def __init__(self):
+            super().__init__()
+            self.again = torch.nn.Conv2d(3, 1, 1)
+            self.again.weight = self.weight
+
+        def forward(self, x):
+            return super().forward(x) + self.again(x)[:, 0]
+
+    def __init__(self, weights=None, device="cpu"):
+        super().__init__(weights, device)
+        if weights:
+            self.module.load_state_dict(load_file(weights))
+
+
 class NoModule(Good):
     network = None
 
@@ -185,6 +201,17 @@ class NoModule(Good):
 class Raises(Good):
     def inputs(self, frames):
         raise RuntimeError("no such colour")
+
+
+class Nothing(Good):
+    def depth(self, frames):
+        return np.full(frames.shape[:3], np.nan, np.float32)
+
+
+class Overflows(Good):
+    class network(Pixels):
+        def forward(self, x):
+            return super().forward(x) * torch.tensor(torch.inf)
 
 
 def learner_of(offered, name):
@@ -198,6 +225,7 @@ def learner_of(offered, name):
         ("Twice", ConfigError, r"is not what depth.frames. gives"),
         ("Channels", ConfigError, "does not give depth of shape"),
         ("NoModule", ConfigError, "nothing to fine-tune"),
+        ("Nothing", ConfigError, "gave no depth of the first frame of"),
         ("Raises", SourceError, "raised RuntimeError: no such colour"),
     ],
 )
@@ -213,6 +241,26 @@ def test_what_has_no_gradient_is_refused(offered, tmp_path):
         run(learner_of(offered, "Frozen"), tmp_path / "a", 1)
 
 
+def test_a_tensor_of_two_names_is_written_under_both(offered, tmp_path):
+    learner, out = learner_of(offered, "Tied"), tmp_path / "w.safetensors"
+    family = trainable("tied", frame=FrameConfig(kind="disparity"))
+    network, _ = run(learner, tmp_path / "a", 1)
+    save_weights(family.tensors(network), "tied", out, torch.float32)
+    assert set(load_file(out)) == {"weight", "bias", "again.weight", "again.bias"}
+    family.estimator(out, 0, CPU)  # its class takes them
+
+
+def test_what_a_class_says_of_other_weights_is_cut(offered, tmp_path):
+    out = tmp_path / "w.safetensors"
+    tensors = {f"layer.{number}.weight": torch.zeros(1) for number in range(99)}
+    save_weights(tensors, "x", out, torch.float32)
+    with pytest.raises(ConfigError, match="cannot be made with") as caught:
+        trainable("learns-near").load(out)
+    assert "layers.0.weight" in caught.value.problem
+    assert len(caught.value.problem) < 500
+    assert "\n" not in caught.value.problem
+
+
 def test_a_class_that_ignores_its_weights_is_found_out(offered, tmp_path):
     offered("good", f"{__name__}:Good")
     family = trainable("good", frame=FrameConfig(kind="metres"))
@@ -222,3 +270,36 @@ def test_a_class_that_ignores_its_weights_is_found_out(offered, tmp_path):
     save_weights(family.tensors(network), "good", out, torch.float32)
     with pytest.raises(WeightsError, match="did not take the weights"):
         family.estimator(out, 0, CPU)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_the_checkpoint_as_it_was(
+    offered, tmp_path
+):
+    """And so does a gradient: weights without numbers are never kept, nor written."""
+    with pytest.raises(ConfigError, match=r"the loss of step 1 is nan") as caught:
+        run(learner_of(offered, "Overflows"), tmp_path / "a", 3)
+    assert "smaller --learning-rate" in caught.value.remedy
+    assert not (tmp_path / "a").exists()
+    learner, calls = learner_of(offered, "Good"), []
+    learner.network.bias.register_hook(
+        lambda gradient: gradient * (torch.inf if calls.append(0) or len(calls) == 2 else 1)
+    )
+    config = FinetuneConfig(steps=3, batch=2, frames=3, input_size=0, save_every=1)
+    with pytest.raises(ConfigError, match=r"the gradient of the loss of step 2 is (nan|inf)"):
+        finetune(learner, [clip()], config, checkpoint=tmp_path / "b", device=CPU)
+    state = torch.load(tmp_path / "b", weights_only=True)
+    assert state["done"] == 1
+    assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+def test_a_file_that_was_taught_another_kind_is_refused(offered, tmp_path):
+    """One class without a kind of its own, two stated kinds: near and far would be swapped."""
+    learner, out = learner_of(offered, "Good"), tmp_path / "w.safetensors"
+    state = learner.network.state_dict()
+    save_weights(state, "good", out, torch.float32, learner.kind)
+    assert trainable("good", frame=FrameConfig(kind="disparity")).load(out).kind == learner.kind
+    metres = FrameConfig(kind="metres")
+    with pytest.raises(WeightsError, match=r"taught to give disparity .* good gives metres"):
+        trainable("good", frame=metres).load(out)
+    with pytest.raises(WeightsError, match=r"taught to give disparity .* good gives metres"):
+        find("good").build(out, RunConfig(frame=metres), CPU)
