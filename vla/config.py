@@ -81,9 +81,8 @@ class DepthConfig:
         str, "codes, latents, pixels; none (no loss); or input (no loss; actions see true codes)"
     ] = "codes"
     head: Annotated[str, "distance (-|x - c|^2 * s to each code, eq. 3) or linear"] = "distance"
-    temperature: Annotated[
-        float, "fixed tau of eq. 3; 0: a learnable scale, with an initial loss near ln K"
-    ] = 0.0
+    temperature: Annotated[float, "fixed tau of eq. 3; 0: learnt, from a loss near ln K"] = 0.0
+    target_odds: Annotated[float, "nats of a soft target over its nearest code; 0: hard"] = 0.0
     prior: Annotated[bool, "add log p(code | position) of the data to the logits"] = False
     future: Annotated[int, "predict the codes of the frame this many steps ahead"] = 0
     codes: Annotated[int, "codebook size K"] = 256
@@ -100,7 +99,7 @@ class DepthConfig:
             f"depth.prior needs depth.target = 'codes', not {self.target!r}",
         )
         fulfilled(self.future >= 0, f"depth.future = {self.future}, but must not be negative")
-        at_least(0, self, "temperature", "depth.")
+        at_least(0, self, "temperature target_odds", "depth.")
         at_least(1, self, "cameras", "depth.")
 
     @property

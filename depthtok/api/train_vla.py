@@ -95,6 +95,7 @@ def train_vla(
     from pipelines.train_vla import checks, memory, samples
     from pipelines.train_vla.job import PolicyTraining
     from pipelines.train_vla.stores import OpenStores
+    from vla.training.resume import as_begun
     from vla.weights.pretrained import resolved
 
     if weights:
@@ -104,6 +105,7 @@ def train_vla(
             samples.fit(settings, OpenStores.of(settings, stores), camera), options, ranks
         )
     settings = resolved(settings, weights, out if options.resume else None)
+    settings = as_begun(out, settings) if options.resume else settings
     opened = OpenStores.of(settings, stores)
     settings = samples.fit(settings, opened, camera)
     uses_codes = settings.model.depth.uses_depth and settings.model.depth.target != "pixels"

@@ -9,8 +9,10 @@ import pytest
 
 from depthtok.stores.codebook import Codebook
 from tests.commands.trainings import call, lines
+from vla.named_configs import load
 from vla.serving.policy import Policy
 from vla.training import checkpoint
+from vla.training.resume import as_begun
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 
@@ -91,3 +93,17 @@ def test_the_finished_codebook_stays(tmp_path):
     assert json.loads((out / "codebook.json").read_text())["fingerprint"] == (
         Codebook.load(BEFORE / "codebook").fingerprint
     )
+
+
+def test_a_run_keeps_what_presets_did_not_state_then(run, capsys):
+    """Hard targets, whatever `tiny` says today, however often it goes on; another value that a run
+    was begun with is compared like any setting."""
+    today = load(BEFORE / "micro.toml")
+    assert today.model.depth.target_odds == 2
+    assert checkpoint.read_config(checkpoint.find(run)).model.depth.target_odds == 0
+    for begun in (BEFORE / "run", run):
+        assert as_begun(begun, today).model.depth.target_odds == 0
+        assert "begun with model.depth.target_odds = 0.0: it goes on so, not with 2.0" in (
+            capsys.readouterr().err
+        )
+    assert as_begun(run.parent / "none", today) == today

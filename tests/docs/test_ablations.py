@@ -47,7 +47,7 @@ def test_a_study_loads_and_differs_in_what_it_asks(name):
         str(({**s, "name": ""}, a["stores"])) for s, a in zip(settings, arguments, strict=True)
     }
     assert len(told_apart) == ARMS[name]
-    assert study.playing["trials"] == 10
+    assert study.playing["trials"] == 2
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -55,8 +55,8 @@ def test_a_study_plans_and_says_that_it_answers_nothing(name):
     path = FOLDER / f"{name}.toml"
     assert "answer nothing" in path.read_text()
     plan = depthtok.ablate(path, plan=True, difference=10)
-    assert (plan.arms, plan.seeds, plan.trials) == (ARMS[name], 2, 10)
-    assert "This study (2 seeds, 10 trials" in plan.words()[-1]
+    assert (plan.arms, plan.seeds, plan.trials) == (ARMS[name], 2, 2)
+    assert "This study (2 seeds, 2 trials" in plan.words()[-1]
     assert not (Path("runs") / name).exists()
 
 

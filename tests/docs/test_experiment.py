@@ -32,6 +32,7 @@ def test_arms_differ_in_what_depth_teaches_alone(study):
     assert all(s["train.fast_cpu"] and s["train.ema"] == 0.999 for s in settings)
     assert {s["train.steps"] for s in settings} == {4000}
     assert {s["train.batch"] for s in settings} == {16}
+    assert {s["model.depth.target_odds"] for s in settings} == {0}  # hard, as registered
 
 
 def test_seeds_are_those_of_the_page_and_none_of_the_pilot(study, page):

@@ -29,6 +29,7 @@ from vla.model.gemma import Expert, GemmaNorm
 from vla.model.masks import Layout, SeesTable
 from vla.model.mixture import Context, TokenStream
 from vla.model.siglip import Siglip
+from vla.model.soft_targets import softening
 
 
 class Losses(NamedTuple):
@@ -37,6 +38,12 @@ class Losses(NamedTuple):
     flow: Float[Tensor, ""]
     depth: Float[Tensor, ""]  # 0 without supervision
     depth_predicted: Float[Tensor, "B M K N"] | None
+    softening: Float[Tensor, ""] | None = None  # what soft targets add to the depth loss
+
+    @property
+    def taught(self) -> Float[Tensor, ""]:
+        """The depth loss that is minimised; `depth` is that of the true codes, whatever is."""
+        return self.depth if self.softening is None else self.depth + self.softening
 
 
 class ActionDoor(nn.Module):
@@ -199,15 +206,12 @@ class QDepthVLA(nn.Module):
         action = flow.loss(velocity, target, batch.action_valid_BC)
         if depth_BTW is None or not self.config.depth.supervised:
             return Losses(action, action.new_zeros(()), None)
-        predicted = self.depth_head(depth_BTW)
-        depth = depth_loss(
-            self.config.depth,
-            predicted,
-            batch.depth_BMK,
-            batch.depth_valid_BM,
-            self.depth_head.codebook_KD,
-        )
-        return Losses(action, depth, predicted)
+        predicted, settings = self.depth_head(depth_BTW), self.config.depth
+        targets = batch.depth_BMK, batch.depth_valid_BM, self.depth_head.codebook_KD
+        depth, extra = depth_loss(settings, predicted, *targets), None
+        if settings.target_odds and settings.target == "codes":
+            extra = softening(settings.target_odds, predicted, *targets)
+        return Losses(action, depth, predicted, extra)
 
     def _runs_depth(self, training: bool) -> bool:
         """Whether the depth expert has to run: for its loss, or because actions attend to it."""

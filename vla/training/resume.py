@@ -12,7 +12,10 @@ from depthtok.errors import StaleStore
 from depthtok.log import warn
 from vla.config import Config
 from vla.data.member import Member
+from vla.training import checkpoint
 from vla.training.checkpoint import TrainingState
+
+SET_LATER = ("model.depth.target_odds",)  # by presets, which runs had begun with before
 
 
 def identity(member: Member, size: int, cameras: Sequence[str]) -> list:
@@ -29,6 +32,21 @@ def identity(member: Member, size: int, cameras: Sequence[str]) -> list:
 def identities(sources: Iterable[tuple[Member, int]], cameras: Sequence[str]) -> list[list]:
     """The same of every data set, each given with how many samples it has."""
     return [identity(member, size, cameras) for member, size in sources]
+
+
+def as_begun(run: Path, config: Config) -> Config:
+    """The settings with which a run goes on: where it was begun before a preset came to state one
+    (or since then with what that meant before), it keeps that, and says so. Raises `CorruptPart`
+    for damaged settings."""
+    if not checkpoint.steps(run):
+        return config
+    recorded = checkpoint.read_config(checkpoint.find(run))
+    then, now, before = (flat(c.to_json()) for c in (recorded, config, Config()))
+    for name in SET_LATER:
+        if then[name] == before[name] != now[name]:
+            warn(f"{run} was begun with {name} = {then[name]}: it goes on so, not with {now[name]}")
+            config = config.updated({name: then[name]})
+    return config
 
 
 def require_same_settings(run: Path, begun: Config, now: Config) -> None:

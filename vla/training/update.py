@@ -80,7 +80,7 @@ class Update:
         if self.config.model.depth.supervised:
             share = part.depth_valid_BM.sum() / frames
             sums["depth"] = losses.depth * share
-            loss = loss + optim.depth_weight(config, step) * sums["depth"]
+            loss = loss + optim.depth_weight(config, step) * (losses.taught * share)
             if self.config.model.depth.target == "codes":
                 sums["depth_top1"] = top1(losses.depth_predicted, part) * share
         with explained():
@@ -100,7 +100,7 @@ class Update:
         )
         weight = optim.depth_weight(self.config.train, step)
         norms = []
-        for loss_of in (lambda losses: losses.flow, lambda losses: weight * losses.depth):
+        for loss_of in (lambda losses: losses.flow, lambda losses: weight * losses.taught):
             # A pass for each: compiled ones go backward only once.
             with self._cast(), self._autocast():
                 loss = loss_of(self.model(batch.rows(0, size), noise, times))
