@@ -149,6 +149,7 @@ def test_a_course_begun_by_the_former_rule_keeps_its_held_out_episodes(
         former = train()
     assert train() == former
     (tmp_path / "x.checkpoint.pt").unlink()
+    (tmp_path / "x.safetensors").unlink()  # else it is not overwritten
     assert train() != former
 
 
