@@ -77,7 +77,7 @@ def verify(
 def _findings(path: Path, *, images: bool, source_root: Path | None) -> Sequence[Finding]:
     """What is not as it should be in whatever lies at `path`."""
     from depthtok.stores.verify import verify_rlds, verify_store
-    from pipelines.export import soundness
+    from pipelines.export import record, soundness
     from pipelines.inspect.kinds import kind_of, not_known
 
     kind = "run" if (path / "state.json").is_file() else kind_of(path)  # or one checkpoint of it
@@ -99,7 +99,7 @@ def _findings(path: Path, *, images: bool, source_root: Path | None) -> Sequence
 
         _ = Evaluation.open(path).outcomes  # raises for a trial that cannot be read
         return []
-    exported = soundness.record_of(path) if kind in ("rlds", "files") else None
+    exported = record.record_of(path) if kind in ("rlds", "files") else None
     of_export = list(soundness.findings(path, exported)) if exported else []
     if kind == "rlds":
         return of_export + list(verify_rlds(path))

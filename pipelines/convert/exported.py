@@ -9,7 +9,7 @@ from pathlib import Path
 
 from depthtok.sources.features import read_json
 from depthtok.stores.lineage import ESTIMATED, EXPORT_OF
-from pipelines.export.soundness import record_of
+from pipelines.export.record import record_of
 
 
 def of_export(root: Path) -> dict[str, str]:

@@ -24,9 +24,10 @@ from pipelines.export.config import ExportConfig
 from pipelines.export.episode import EpisodeMaker
 from pipelines.export.joined import Joined
 from pipelines.export.layout import DATA, VIDEO, ExportLayout, file_path
-from pipelines.export.lerobot_meta import RECORD, write_meta
+from pipelines.export.lerobot_meta import write_meta
 from pipelines.export.names import keys_of
 from pipelines.export.packets import put_together
+from pipelines.export.record import LEROBOT
 from pipelines.export.work import ExportDirectory, Exported, Failed, fingerprint
 
 
@@ -38,7 +39,7 @@ def export_lerobot(joined: Joined, config: ExportConfig, out: Path, threads: int
     """
     rate = _rate(joined, config)
     _require_fit(joined, config)
-    directory = ExportDirectory(out, RECORD, INFO, fingerprint(joined, config))
+    directory = ExportDirectory(out, LEROBOT, INFO, fingerprint(joined, config))
     if (record := directory.finished()) is not None:
         directory.end()  # where it was killed before the last step
         return _outcome(joined, out, record, made=False)

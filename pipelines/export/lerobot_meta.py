@@ -31,10 +31,11 @@ from pipelines.export.layout import (
     file_path,
 )
 from pipelines.export.packets import opened_stream
+from pipelines.export.record import LEROBOT
 from pipelines.export.schema_text import CameraFeatures, ColumnKeys, schema_text
 from pipelines.export.work import ExportDirectory
 
-RECORD, BY_EPISODE = "meta/depthtok.json", "meta/depthtok_episodes.parquet"
+BY_EPISODE = "meta/depthtok_episodes.parquet"
 
 
 FiguresOf = Callable[[int], Mapping[str, statistics.Figures]]
@@ -55,9 +56,9 @@ def write_meta(
     files = [
         path for path in out.rglob("*") if path.is_file() and directory.work not in path.parents
     ]
-    listed = directory.files(path for path in files if path not in (out / RECORD, out / INFO))
+    listed = directory.files(path for path in files if path not in (out / LEROBOT, out / INFO))
     record = {"fingerprint": directory.fingerprint, **provenance.described(layout), "files": listed}
-    write_atomic(out / RECORD, _json(record))
+    write_atomic(out / LEROBOT, _json(record))
     write_atomic(out / INFO, _json(info))
     return record
 

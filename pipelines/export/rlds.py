@@ -31,17 +31,18 @@ from pipelines.export.config import ExportConfig
 from pipelines.export.joined import Joined
 from pipelines.export.layout import runs
 from pipelines.export.names import distinct, safe
+from pipelines.export.record import RLDS
 from pipelines.export.schema_text import CameraFeatures, ColumnKeys, schema_text
 from pipelines.export.work import ExportDirectory, Exported, Failed, fingerprint
 
-RECORD, VERSION = "depthtok.json", "1.0.0"
+VERSION = "1.0.0"
 OBSERVATION, METADATA = "steps/observation", "episode_metadata"
 TEXT, ACTION, STATE = "steps/language_instruction", "steps/action", f"{OBSERVATION}/state"
 
 
 def export_rlds(joined: Joined, config: ExportConfig, out: Path) -> Exported:
     """Writes the data set to `out`, or goes on with it. Raises as `ExportDirectory.finished`."""
-    directory = ExportDirectory(out, RECORD, RECORD, fingerprint(joined, config))
+    directory = ExportDirectory(out, RLDS, RLDS, fingerprint(joined, config))
     record = directory.finished()
     is_new = record is None
     if record is None:
@@ -94,7 +95,7 @@ class _RldsExport:
             "files": self.directory.files(paths),
         }
         self._writer.finish()
-        write_atomic(self.out / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_atomic(self.out / RLDS, json.dumps(record, indent=1, allow_nan=False) + "\n")
         return record
 
     def _shards(self) -> list[tuple[str, int, int, list[int]]]:
@@ -138,7 +139,7 @@ class _RldsExport:
     def _writer(self) -> RldsWriter:
         name = self.config.name or self.joined.episodes.dataset
         name = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or "episodes"
-        description = f"{self.joined.episodes.dataset}, exported by depthtok; see {RECORD}."
+        description = f"{self.joined.episodes.dataset}, exported by depthtok; see {RLDS}."
         return RldsWriter(self.out, name, VERSION, self._features, description)
 
     @cached_property

@@ -10,13 +10,6 @@ from depthtok.errors import SourceUnavailable, as_type, as_written
 from depthtok.json_values import as_list, value_of
 from depthtok.sources.features import read_json
 from depthtok.stores.verify import Finding
-from pipelines.export import lerobot_meta, rlds
-
-
-def record_of(path: Path) -> Path | None:
-    """The record of the export at `path`; None where there is none."""
-    records = (path / lerobot_meta.RECORD, path / rlds.RECORD)
-    return next((record for record in records if record.is_file()), None)
 
 
 def findings(path: Path, record: Path) -> Iterator[Finding]:

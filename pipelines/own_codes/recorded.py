@@ -12,7 +12,7 @@ from depthtok.errors import SourceError, StaleStore
 from depthtok.json_values import JsonObject, value_of, values_of
 from depthtok.sources.features import read_json
 from depthtok.stores.spec import as_size
-from pipelines.export import lerobot_meta, rlds
+from pipelines.export.record import LEROBOT, RLDS
 
 WITHOUT = (
     "give a DepthStore (`depthtok annotate` makes one), or the episodes of an export that was "
@@ -59,7 +59,7 @@ class RecordedCodes:
 
 def read_recorded(root: Path) -> RecordedCodes:
     """What the export at `root` records. Raises `SourceError` where there is none, or no codes."""
-    records = {root / lerobot_meta.RECORD: False, root / rlds.RECORD: True}
+    records = {root / LEROBOT: False, root / RLDS: True}
     file = next((file for file in records if file.is_file()), None)
     if file is None:
         raise SourceError(

@@ -42,6 +42,16 @@ def test_a_function_loads_nothing_heavy(name):
     assert process(program) == "[]\n"
 
 
+def test_converting_needs_no_torch(tmp_path):
+    program = (
+        "import sys, depthtok; "
+        "rlds = depthtok.__path__[0] + '/sample/libero_sample/1.0.0'; "
+        f"depthtok.convert(rlds, out={str(tmp_path / 'episodes')!r}); "
+        "print([m for m in ('torch', 'ray') if m in sys.modules])"
+    )
+    assert process(program).splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_flag_is_an_argument(name):
     by_function = {command.function.__name__: key for key, command in commands().items()}
