@@ -139,6 +139,14 @@ def test_trouble_that_stays_is_an_error_and_the_rest_is_kept(name, bucket, local
         assert not [line for line in proxy.requests if "GET" in line and "-00000-of" in line]
 
 
+def test_buckets_that_say_403_of_what_they_lack_are_converted(bucket, proxy, tmp_path):
+    """Those that may not be listed answer so; what is not there is no reason to refuse the rest."""
+    fault = Fault("depthtok.json", status=403)
+    proxy.faults.append(fault)
+    made(bucket, tmp_path / "out")
+    assert fault.hits  # it was asked for
+
+
 def test_403_is_asked_once(bucket, proxy, tmp_path):
     fault = Fault(SHARD, status=403)
     proxy.faults.append(fault)
