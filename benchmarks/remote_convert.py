@@ -7,8 +7,10 @@ drops its files from the page cache before every conversion, as of a set that is
 both the converter and the server then read from the disk.
 
 The server is a process of its own that answers ranges with `sendfile`: what is measured is the
-reader. The CPU seconds are those of the converting process, threads included. Memory is that of a
-process for each, with larger `--times` to see that it does not grow.
+reader. The CPU seconds are those of the converting process, threads included. A bare socket, whose
+bytes nobody looks at, tells how fast the loopback is, and what the whole machine does for it (from
+/proc/stat of Linux): its cores have to do that beside the conversion. Memory is that of a process
+for each, with larger `--times` to see that it does not grow.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import socket
 import statistics
 import tempfile
 import time
@@ -108,6 +111,26 @@ def measured(source: str, out: Path, copy_images: bool) -> tuple[float, float]:
     return seconds
 
 
+def busy_seconds() -> float:
+    """Core seconds that this machine was not idle since it started."""
+    ticks = [int(text) for text in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+    idle, waiting = 3, 4
+    return (sum(ticks) - ticks[idle] - ticks[waiting]) / os.sysconf("SC_CLK_TCK")
+
+
+def by_bare_socket(port: int, rlds: Path) -> tuple[float, float]:
+    """Wall seconds and core seconds of the machine, of all shards by one connection each."""
+    buffer = memoryview(bytearray(8 << 20))
+    wall, busy = time.monotonic(), busy_seconds()
+    for path in rlds.glob("*tfrecord*"):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            head = f"GET /{path.name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            connection.sendall(head.encode())
+            while connection.recv_into(buffer):
+                pass
+    return time.monotonic() - wall, busy_seconds() - busy
+
+
 def convert_alone(source: str, out: Path, copy_images: bool, sender: Connection) -> None:
     """One conversion; sends the peak of this process's resident memory, MiB."""
     depthtok.convert(source, out=out, copy_images=copy_images)
@@ -145,7 +168,9 @@ def compare(rlds: Path, scratch: Path, options: argparse.Namespace) -> None:
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(rlds, sender))
     server.start()
     size = sum(path.stat().st_size for path in rlds.iterdir())
-    sources = {"disk": str(rlds), "loopback": f"http://127.0.0.1:{receiver.recv()}"}
+    port = receiver.recv()
+    sources = {"disk": str(rlds), "loopback": f"http://127.0.0.1:{port}"}
+    carried: list[tuple[float, float]] = []
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sources}
     try:
         for name, source in sources.items():
@@ -157,6 +182,7 @@ def compare(rlds: Path, scratch: Path, options: argparse.Namespace) -> None:
                     drop_from_cache(rlds)
                 pair = measured(source, scratch / name, options.copy_images)
                 seconds[name] += [pair] if number else []
+            carried.append(by_bare_socket(port, rlds))
     finally:
         server.terminate()
         server.join()
@@ -164,6 +190,8 @@ def compare(rlds: Path, scratch: Path, options: argparse.Namespace) -> None:
         wall, cpu = (statistics.median(column) for column in zip(*pairs, strict=True))
         best = size / 1e6 / min(wall for wall, _ in pairs)
         print(f"{name:9} {size / 1e6 / wall:6.0f} MB/s (best {best:.0f}), {cpu:.2f} CPU s")
+    wall, busy = (statistics.median(column) for column in zip(*carried, strict=True))
+    print(f"{'a socket':9} {size / 1e6 / wall:6.0f} MB/s, {busy:.2f} core s of the machine")
     ratios = [a[0] / b[0] for a, b in zip(seconds["disk"], seconds["loopback"], strict=True)]
     low, high = min(ratios), max(ratios)
     print(f"loopback / disk: {statistics.median(ratios):.2f} (pairs: {low:.2f} to {high:.2f})")
