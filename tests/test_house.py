@@ -155,7 +155,7 @@ def test_every_command_has_its_files():
 FLAGS = {
     "convert": 14,
     "annotate": 20,
-    "train-vqvae": 19,
+    "train-vqvae": 20,
     "tokenize": 17,
     "train-vla": 20,
     "run": 0,

@@ -17,6 +17,7 @@ from vqvae.config import TokeniserConfig
 if TYPE_CHECKING:
     from vqvae.data.clips import ClipSource
     from vqvae.data.regions import EpisodesBehind
+    from vqvae.training.plan import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ def train_vqvae(
     threads: Annotated[
         int, Flag("CPU threads of the model; 0: all cores", least=0, most=4096, by_set=True)
     ] = 0,
+    plan: Annotated[bool, "say how long it would take here, and exit"] = False,
     resume: Resume = True,
-) -> TrainedCodebook:
+) -> TrainedCodebook | TrainingPlan:
     """Train a codebook for depth: DepthStores -> codebook.
 
     Writes a quality report beside it. --preset also takes a TOML file with any of the settings
@@ -79,11 +81,15 @@ def train_vqvae(
 
     sources = depth_sources(depth, sampling_weight, camera, partial=partial)
     outs = [out, _twin(out)] if twin else [out]
-    with _ranks(device, threads) as (rank, chosen_device), _only_writer(outs if rank == 0 else []):
+    with _ranks(device, threads) as (rank, chosen_device), ExitStack() as held:
         behind = EpisodesBehind(episodes or (), source_root)
         training = _Training(
             sources, held_out_task or [], behind, chosen_device, resume, quiet=rank > 0
         )
+        if plan:
+            return training.plan(settings, out, twin=twin)
+        if rank == 0:
+            held.enter_context(_only_writer(outs))
         training.train(settings, out, demo=demo)
         if twin:
             training.train(settings.continuous(), _twin(out), demo=demo)
@@ -151,6 +157,13 @@ class _Training:
         if tasks:
             self.learn, self.held_out = by_task(sources, tasks, self.behind)
         self.device, self.resume, self.quiet = device, resume, quiet
+
+    def plan(self, config: TokeniserConfig, out: Path, *, twin: bool) -> TrainingPlan:
+        """How long `train` would take."""
+        from vqvae.training.plan import plan
+
+        device, held_out = self.device, self.held_out
+        return plan(config, self.learn, out, device, held_out=held_out, twin=twin)
 
     def train(self, config: TokeniserConfig, out: Path, *, demo: bool) -> None:
         """Train into `out`. Raises `Stopped` where a signal ended it."""

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from depthtok.api.train_vqvae import TrainedCodebook, train_vqvae
 from depthtok.cli.options import Command
 from depthtok.log import result, say, suggest, typed
 
+if TYPE_CHECKING:
+    from vqvae.training.plan import TrainingPlan
 
-def tell(trained: TrainedCodebook, depth: list[Path], json: bool) -> None:
-    """Prints the codebook's quality, and the command that uses it; nothing on other ranks."""
+
+def tell(trained: TrainedCodebook | TrainingPlan, depth: list[Path], json: bool) -> None:
+    """Prints the codebook's quality, and the command that uses it, or how long it would take;
+    nothing on other ranks."""
     if trained.rank > 0:
+        return
+    if not isinstance(trained, TrainedCodebook):
+        say(*trained.lines(), json=json)
+        if json:
+            result({**vars(trained), "seconds": trained.seconds})
         return
     out = trained.codebook
     lines = describe(out, trained.quality)

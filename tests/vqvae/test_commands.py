@@ -76,6 +76,16 @@ def learn(root: Path, out: str | Path, *more: object) -> list[object]:
     return ["train-vqvae", root / "depth", "--out", root / out, "--preset", preset, *more]
 
 
+def test_a_plan_says_how_long_and_writes_nothing(here, tmp_path):
+    before = sorted(path.name for path in here.iterdir())
+    out = call(*learn(here, "planned", "--plan"))
+    assert f"{here / 'planned'}: 8 steps of 8 crops" in out
+    assert "on this cpu" in out
+    found = json.loads(call(*learn(here, "planned", "--plan", "--json")))
+    assert found["seconds"] > 8 * found["step_seconds"] > 0
+    assert sorted(path.name for path in here.iterdir()) == before
+
+
 def test_a_training_leaves_its_report(here):
     assert "data:image/webp" in (here / "cb" / "report.html").read_text()
     assert json.loads((here / "cb" / "report.json").read_text())["title"] == "A codebook for depth"

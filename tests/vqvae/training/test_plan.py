@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from depthtok.errors import SourceError
+from tests.vqvae.synthetic import scenes, tiny
+from vqvae.data.clips import ClipSource
+from vqvae.training import plan as planning
+from vqvae.training.plan import TrainingPlan, plan
+
+
+def test_a_plan_counts_what_the_training_would_take(tmp_path, source):
+    found = plan(tiny(50), [source], tmp_path / "cb", "cpu")
+    assert (found.steps, found.device, found.trainings) == (50, "cpu", 1)
+    learnt = 5  # of six clips, one of which is held out
+    assert (found.clips, found.frames) == (learnt, 12 * learnt)
+    assert found.frame_bytes == 64 * 64 * 2
+    assert found.step_seconds > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_time_is_that_of_cache_and_steps_of_each_training():
+    found = TrainingPlan("cb", 9, 100, 50, 8, "cpu", 0.01, 8192, 0.5, trainings=2)
+    assert found.seconds == 2 * (100 * 0.01 + 50 * 0.5)
+    text = "\n".join(found.lines())
+    assert "50 steps of 8 crops 2 times" in text
+    assert "about 52 s on this cpu, 0.5 s a step" in text
+
+
+def test_steps_are_timed_with_codes_and_to_the_last(tmp_path, source, monkeypatch):
+    """A training of the fewest steps has none left after its warm-up to measure."""
+    trainers = []
+    timed = planning._seconds_of_a_step
+    monkeypatch.setattr(
+        planning, "_seconds_of_a_step", lambda trainer: trainers.append(trainer) or timed(trainer)
+    )
+    plan(tiny(3), [source], tmp_path / "cb", "cpu")
+    (trainer,) = trainers
+    assert trainer.model.quantizer.initialised
+    assert trainer.step == trainer.config.warmup + 1 + planning.STEPS
+
+
+def test_frames_are_no_more_than_the_training_takes(tmp_path, source):
+    found = plan(tiny(6).with_training(frames=20), [source], tmp_path / "cb", "cpu", twin=True)
+    assert (found.frames, found.trainings) == (20, 2)
+
+
+def test_given_clips_are_held_out(tmp_path, source):
+    held_out = [ClipSource("other", "f1", scenes(2))]
+    assert plan(tiny(6), [source], tmp_path, "cpu", held_out=held_out).clips == 6
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_nothing_to_train_on_is_an_error(tmp_path, source, weight):
+    nothing = ClipSource("none", "f1", source.clips if not weight else [], weight)
+    with pytest.raises(SourceError, match="no clips"):
+        plan(tiny(6), [nothing], tmp_path, "cpu")
