@@ -58,7 +58,7 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
     lines += instructions.notice(outcome.out)
     lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures:
-        lines.append("run the same command with --retry-failed to try those again")
+        lines.append("once their cause is mended, run the same command with --retry-failed")
     if outcome.given_up:
         lines.append("run the same command again to try those parts again")
     for camera, count in sorted(outcome.absent.items()):
