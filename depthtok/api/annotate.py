@@ -58,10 +58,10 @@ def annotate(
 ) -> Outcome | Plan:
     """Estimate depth for every frame: EpisodeStore -> DepthStore.
 
-    A data set (RLDS, HDF5; LeRobot with --schema, else only its videos), or a folder of videos or
-    of folders of images, is first converted, into OUT.episodes. `--estimator dataset` takes the
-    ground-truth depth of the data set. With `--then-tokenize` each worker encodes its depth and
-    drops it: the codes equal those of `tokenize`.
+    A data set (RLDS, LeRobot, HDF5), or a folder of videos or of folders of images, is first
+    converted, into OUT.episodes. `--estimator dataset` takes the ground-truth depth of the data
+    set. With `--then-tokenize` each worker encodes its depth and drops it: the codes equal those of
+    `tokenize`.
 
     Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
     """

@@ -67,7 +67,7 @@ def open_episodes(
     from depthtok.stores.spec import is_store
     from pipelines.run import run
 
-    if schema and (is_store(source) or _is_films(source, schema)):
+    if schema and (is_store(source) or _is_films(source)):
         raise ConfigError(
             f"--schema is for data sets, {source} is none",
             remedy="leave it out; `depthtok convert` takes it for a store that is to be made anew",
@@ -94,38 +94,30 @@ def episodes_beside(out: Path) -> Path:
 
 def _conversion(source: Path, converted: Path, schema: str) -> Stage:
     """The stage that makes an EpisodeStore of a data set or of videos."""
-    from depthtok.sources.foreign import is_lerobot
     from pipelines.convert.opening import stage_of
     from pipelines.videos import VideoStage
 
-    if not _is_films(source, schema):
+    if not _is_films(source):
         stage = stage_of(source, converted, ConvertConfig(schema=schema))
         warn_of_unknown(stage.schema)
         return stage
-    if is_lerobot(source):
-        warn(
-            f"{source} is a LeRobot data set: without --schema its videos are films, without "
-            "episodes, actions and instructions. `depthtok convert` takes them for what they are, "
-            "with a draft of a schema"
-        )
     videos = VideoStage(source, converted)
     if videos.films and (names := videos.depth_videos):
         warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
     return videos
 
 
-def _is_films(source: Path, schema: str) -> bool:
-    """Whether `source` is taken for videos and images: on a disk, and no data set. A LeRobot data
-    set needs a schema to be more than its videos."""
+def _is_films(source: Path) -> bool:
+    """Whether `source` is taken for videos and images: on a disk, and no data set."""
     from depthtok.remote.location import is_remote
     from depthtok.sources.demonstrations import is_demonstrations
     from depthtok.sources.foreign import is_lerobot
     from depthtok.sources.rlds import is_rlds
     from depthtok.sources.videos import is_video
 
-    if is_remote(source) or is_rlds(source) or is_demonstrations(source):
+    if is_remote(source) or is_rlds(source) or is_lerobot(source) or is_demonstrations(source):
         return False
-    return is_video(source) or (source.is_dir() and not (schema and is_lerobot(source)))
+    return is_video(source) or source.is_dir()
 
 
 def warn_of_unknown(schema: Schema) -> None:

@@ -70,6 +70,15 @@ def test_without_a_schema_a_draft_is_taken(tmp_path):
     )
 
 
+def test_annotate_takes_the_data_set_itself_with_a_draft_too(tmp_path):
+    bare = shutil.copytree(REAL, tmp_path / "bare", ignore=shutil.ignore_patterns("schema.toml"))
+    size = ["--size", 0, "--camera", "image"]
+    said = call("annotate", bare, "--estimator", "dataset", *size, "--out", tmp_path / "depth")
+    assert "no schema is shipped for these data: one was drafted" in said
+    clips = DepthStore(tmp_path / "depth").clips()
+    assert [len(e) for e in EpisodeStore(tmp_path / "depth.episodes")] == [c.frames for c in clips]
+
+
 def test_a_schema_that_lies_beside_the_data_is_the_remedy(tmp_path):
     said = call("convert", REAL, "--out", tmp_path / "ep", code=1)
     assert f"give --schema {REAL / 'schema.toml'}" in said

@@ -296,14 +296,11 @@ def lerobot(root, *, stated=True):
 @pytest.mark.parametrize("stated", [True, False])
 def test_depth_videos_of_a_lerobot_data_set_are_no_pictures(tmp_path, stated):
     root = lerobot(tmp_path / "set", stated=stated)
-    result = command("annotate", root, "--out", tmp_path / "depth", *SMALL)
+    result = command("annotate", root / "videos", "--out", tmp_path / "depth", *SMALL)
     assert result.exit_code == 0, result.output
     assert "1 depth videos are left out" in result.output
-    assert "is a LeRobot data set: without --schema its videos are films" in result.output
     store = EpisodeStore(tmp_path / "depth.episodes")
-    assert [e.instruction() for e in store] == [
-        "videos/observation.images.top/chunk-000/file-000.mkv"
-    ]
+    assert [e.instruction() for e in store] == ["observation.images.top/chunk-000/file-000.mkv"]
     only = root / "videos" / "observation.depth.top"
     with pytest.raises(SourceError, match="has depth videos only"):
         run(VideoStage(only, tmp_path / "alone"), RunOptions())
