@@ -6,6 +6,8 @@ import numpy as np
 
 from depthtok.data import QUANTILES
 
+NEGATIVE_ZERO = 0x8000  # its bits in float16
+
 
 class QuantileCounter:
     """Counts 16-bit depth values; the quantiles are exact order statistics of what was counted.
@@ -23,6 +25,9 @@ class QuantileCounter:
 
     def quantiles(self) -> tuple[float, ...]:
         """The values at QUANTILES (nearest order statistic), in stored units; () if none."""
+        if self._dtype.kind == "f":  # -0, as a ReLU may give, is 0; its bits are above infinity's
+            self._counts[0] += self._counts[NEGATIVE_ZERO]
+            self._counts[NEGATIVE_ZERO] = 0
         total = int(self._counts.sum())
         if total == 0:
             return ()

@@ -17,5 +17,12 @@ def test_exact_order_statistics_however_cut(dtype, count):
         np.testing.assert_array_equal(counter.quantiles(), np.sort(values)[ranks])
 
 
+def test_a_negative_zero_is_zero():
+    counter = QuantileCounter("float16")
+    counter.add(np.float16([-0.0, 1, 2, 3]))
+    expected = [np.sort([0, 1, 2, 3])[round(3 * q)] for q in QUANTILES]
+    np.testing.assert_array_equal(counter.quantiles(), expected)
+
+
 def test_nothing_counted():
     assert QuantileCounter("uint16").quantiles() == ()
