@@ -75,10 +75,12 @@ class BlockCache:
             return None
         key = (str(shard.folder), number)
         with self._lock:
-            if key not in self._coming:
-                self._coming[key] = self._pool.submit(self._fetch, shard, number)
-                self._coming[key].add_done_callback(lambda _: self._coming.pop(key, None))
-            return self._coming[key]
+            future = self._coming.get(key)
+            if future is None:
+                future = self._coming[key] = self._pool.submit(self._fetch, shard, number)
+                # Called at once, here, where the block has come already.
+                future.add_done_callback(lambda _: self._coming.pop(key, None))
+            return future
 
     def _from_disk(self, shard: BlockedFile, number: int, start: int, stop: int) -> bytes | None:
         """Some bytes of a block; None where it is not there whole."""
