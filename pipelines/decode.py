@@ -134,7 +134,10 @@ class DecodeStage:
 
         def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
             key = self.codes.part(work.source).episodes[row].key
-            grid = self.codes.grid_of(key, self.codes.cameras[0])
+            grids = (self.codes.find_grid(key, camera) for camera in self.codes.cameras)
+            grid = next((grid for grid in grids if grid is not None), None)
+            if grid is None:
+                return 0, 0
             packed = self._packed(codec, grid, slice(frames))
             return len(packed), packed_bytes(packed)
 

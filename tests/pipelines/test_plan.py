@@ -111,6 +111,22 @@ def test_decoding_is_planned_too(whole, book, tmp_path):
     assert bytes_written / 2 < planned.bytes < bytes_written * 2
 
 
+def test_decoding_is_planned_where_the_first_episode_lacks_a_camera(tmp_path, over):
+    def edit(number, values):
+        if number == 0:
+            dark = values["steps/observation/image"]
+            values["steps/observation/image"] = np.zeros_like(dark)
+
+    path = over(make_rlds(tmp_path / "rlds", shards=1, episodes=2, edit=edit))
+    path.run_all()
+    codes = CodeStore(path.root / "tokenize")
+    assert codes.absent_counts() == {codes.cameras[0]: 1}
+    planned = plan(
+        DecodeStage(codes, Codebook.load(path.book), tmp_path / "d", "cpu"), RunOptions()
+    )
+    assert (planned.units, planned.seconds > 0) == (2 * 5 * 2, True)
+
+
 def test_packing_pictures_is_planned_too(tmp_path):
     for name, count in (("a", 3), ("b", 3)):
         (tmp_path / "in" / name).mkdir(parents=True)

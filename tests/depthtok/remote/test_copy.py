@@ -1,14 +1,19 @@
 """copy: stores to a bucket, to disks, and back, with faults; and stores opened from a bucket."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import depthtok
+from depthtok.copies import copying
 from depthtok.copies.contents import Contents
 from depthtok.copies.packed import object_name, pack, packed_size
+from depthtok.disk import locks
+from depthtok.disk.files import write_atomic
 from depthtok.errors import (
     ConfigError,
     CorruptPart,
@@ -24,6 +29,7 @@ from depthtok.stores.spec import SEEN
 from depthtok.stores.store import Store
 from depthtok.testing import make_rlds, temporaries, tree_digest
 from pipelines.train_vla.stores import OpenStores
+from tests.checked.checked_calls import unchecked
 from tests.depthtok.remote.faulty_proxy import Fault
 from vla.config import Config
 
@@ -61,6 +67,24 @@ def test_disk_to_disk(store, tmp_path):
     assert (copied.parts, copied.kept, copied.verified) == (3, 0, 3)
     assert same(store, tmp_path / "copy")
     assert depthtok.copy(store, tmp_path / "copy").kept == 3
+
+
+@pytest.mark.parametrize("written", range(3))
+def test_a_copy_that_is_killed_among_its_last_files_goes_on(written, store, tmp_path, monkeypatch):
+    def write(path: Path, text: str) -> None:
+        names.append(path.name)
+        if len(names) > written:
+            raise KeyboardInterrupt
+        write_atomic(path, text)
+
+    names, copy = [], tmp_path / "copy"
+    monkeypatch.setattr(copying, "write_atomic", write)
+    with pytest.raises(KeyboardInterrupt):
+        depthtok.copy(store, copy)
+    monkeypatch.undo()
+    assert names == ["statistics.json", "zarr.json", "zarr.json"][: written + 1]
+    assert depthtok.copy(store, copy, then_verify=True).kept == 3
+    assert same(store, copy)
 
 
 def test_a_damaged_copy_on_a_disk_is_mended_by_what_is_said(store, tmp_path):
@@ -196,6 +220,33 @@ def test_a_store_in_a_bucket_is_opened_through_the_cache(store, url, proxy, tmp_
     proxy.requests.clear()
     EpisodeStore(url)
     assert all("store.json" in line for line in proxy.requests)  # nothing else is asked again
+
+
+FETCH_SLOWLY = """
+import sys, time
+from depthtok.copies import copying
+from depthtok.stores.store import Store
+receive = copying._receive
+def slowly(*arguments):
+    print(flush=True)
+    time.sleep(1)
+    receive(*arguments)
+copying._receive = slowly
+Store(sys.argv[1])
+"""
+
+
+def test_a_process_waits_for_another_that_fetches_the_store(store, tmp_path, monkeypatch):
+    pytest.importorskip("obstore")
+    monkeypatch.setenv("DEPTHTOK_REMOTE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
+    url = f"file://{tmp_path}/packed"
+    depthtok.copy(store, url)
+    command = [sys.executable, "-c", FETCH_SLOWLY, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=unchecked()) as other:
+        other.stdout.readline()  # it has begun
+        assert Store(url).content == Store(store).content
+    assert other.returncode == 0
 
 
 def test_the_cache_follows_what_lies_at_the_url(store, url, tmp_path):
