@@ -52,7 +52,7 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     outcome = replace(
         _contents(stage, requested),
         kept=unchanged,
-        left=len(work) - len(requested),
+        left=len(_missing(stage.out, work) - {str(part.name) for part in requested}),
         remade=sum(part.replaces for part in todo),
         notes=notes,
         seconds=time.monotonic() - started,
@@ -61,6 +61,10 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     if not tally.given_up and not Store(stage.out).missing():
         stage.finish()
     return outcome
+
+
+def _missing(out: Path, work: list[WorkPart]) -> set[str]:
+    return {str(part.name) for part in work}.difference(store.present_parts(out))
 
 
 def first_episodes(work: list[WorkPart], limit: int | None) -> list[WorkPart]:

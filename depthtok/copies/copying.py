@@ -35,7 +35,7 @@ from depthtok.remote.stream import streaming
 from depthtok.stores.arrays import group_json
 from depthtok.stores.filling import drop_dead, drop_part
 from depthtok.stores.parts import Part, PartName
-from depthtok.stores.spec import COPY, ROOT, StoreSpec, is_store, read_spec, require_same
+from depthtok.stores.spec import COPY, ROOT, is_store, read_spec, require_same
 from depthtok.stores.store import Store, present_parts
 
 PARTS_AT_ONCE = 8
@@ -154,7 +154,7 @@ def _fill(
     """Makes the parts of a store on a disk, and then its root; returns how many parts were there,
     and the bytes of the others. Raises `StaleStore` and `OutputError`."""
     with writing(target):
-        _require_free(target, contents.spec)
+        _require_free(target, contents)
         drop_dead(target)
         _drop_others(target, {arrival.name for arrival in arrivals})
 
@@ -168,18 +168,19 @@ def _fill(
         counts = _in_parallel(receive, arrivals, at_once)
         for name, text in contents.files.items():
             write_atomic(target / name, text)
-        write_atomic(target / "parts" / ROOT, group_json({}))
         write_atomic(target / ROOT, contents.root)
+        # Not before: a store that has this alone is one that has lost its root.
+        write_atomic(target / "parts" / ROOT, group_json({}))
     return counts
 
 
-def _require_free(target: Path, spec: StoreSpec) -> None:
+def _require_free(target: Path, contents: Contents) -> None:
     """Raises unless there is nothing at `target`, or the same store, or what is left of a copy."""
     if is_store(target):
-        require_same(target, read_spec(target), spec)
+        require_same(target, read_spec(target), contents.spec)
         return
     names = {path.name for path in target.iterdir() if not path.name.startswith(".")}
-    if names - {"parts"}:
+    if names - {"parts", *contents.files}:
         raise OutputError(
             f"{target} is not empty and not a depthtok store", remedy="choose another target"
         )

@@ -2,14 +2,16 @@
 
     CACHE/stores/<digest of the URL>/
 
-The copy is brought up to date whenever the store is opened; it takes its whole size, and stays
-until somebody deletes it.
+The copy is brought up to date whenever the store is opened, by one process after the other; it
+takes its whole size, and stays until somebody deletes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+
+from filelock import FileLock
 
 from depthtok.copies.copying import copy_store, required
 from depthtok.disk.files import make_directory, remove
@@ -32,11 +34,13 @@ def local_copy(url: Location) -> Path:
             remedy=f"`depthtok copy {url} DIR` and open that, or raise DEPTHTOK_REMOTE_CACHE_GIB",
         )
     make_directory(folder.parent)
-    sweep(folder.parent)
-    stands = is_store(folder) and (folder / ROOT).is_file()
-    if stands and read_spec(folder).fingerprint != contents.spec.fingerprint:
-        remove(folder)  # another store lies at the URL now
-    copy_store(url, folder)
+    # One fetches it, and whoever opens it meanwhile waits: the ranks of a training begin at once.
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        sweep(folder.parent)
+        stands = is_store(folder) and (folder / ROOT).is_file()
+        if stands and read_spec(folder).fingerprint != contents.spec.fingerprint:
+            remove(folder)  # another store lies at the URL now
+        copy_store(url, folder)
     return folder
 
 
