@@ -165,17 +165,17 @@ class CollectStage:
         mark = self.out / WRITTEN
         if mark.is_file() and mark.read_text() == self._state():
             return
-        failed = sum(1 for _ in self._parts(BAD))
-        renderings = self.config.renderings
-        failures, total = failed * renderings, sum(self.counts.values()) * renderings
+        failed = sum(self.config.renderings for _ in self._parts(BAD))
+        total = sum(self.counts.values()) * self.config.renderings
         if failed:
-            self._write(self.out_dir / FAILED, BAD, f"{failures} failed episodes of {total}. ")
-        if failed == len(Store(self.out).part_names):
+            self._write(self.out_dir / FAILED, BAD, f"{failed} failed episodes of {total}. ")
+        successes = sum(len(part.frames) for part in Store(self.out).parts())
+        if not successes:  # there are those that no record is of: an error ended them
             raise SourceError(
-                f"none of {total} episodes succeeded; they are in {self.out_dir / FAILED}",
+                f"none of {total} episodes succeeded; {failed} are in {self.out_dir / FAILED}",
                 remedy="choose other tasks, or less --noise and --variety",
             )
-        self._write(self.out_dir, GOOD, f"{total - failures} of {total} episodes: the successful. ")
+        self._write(self.out_dir, GOOD, f"{successes} of {total} episodes: the successful. ")
         write_atomic(mark, self._state())
 
     def _state(self) -> str:

@@ -42,10 +42,11 @@ def _lines(outcome: Outcome, out: Path, settings: CollectConfig) -> tuple[list[s
     ]
     lines += [f"failed: {f.key}: {f.reason}" for f in outcome.failures[:SHOWN_FAILURES]]
     if outcome.failures:
-        lines.append(f"{len(outcome.failures)} failed episodes are in {out / 'failed'}")
+        unsolved = f"those that ended unsolved are in {out / 'failed'}"
+        lines.append(f"{len(outcome.failures)} episodes failed; {unsolved}")
     lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
-    if outcome.left or outcome.given_up:
-        lines.append(f"{outcome.left} episodes are not done yet: the same command goes on")
+    if undone := outcome.left + len(outcome.given_up):
+        lines.append(f"{undone} episodes are not done yet: the same command goes on")
     else:
         # A data set of another name has the same schema, which is not found by that name.
         schema = () if Schema.find(stage.name) else ("--schema", stage.usual_name)

@@ -140,6 +140,25 @@ def test_failures_are_kept_apart_and_nothing_is_done_twice(quick, tmp_path):
     assert len({seed for _, seed, _ in quick}) == 6
 
 
+def test_an_episode_that_an_error_ended_is_no_success(quick, tmp_path, monkeypatch):
+    from pipelines import collect
+
+    def film(simulator, motion, origin, layout):
+        if len(quick) == 1:
+            raise SourceError("the picture is lost")
+        return quick_runs.film(simulator, motion, origin, layout)
+
+    monkeypatch.setattr(collect, "film", film)
+    outcome = run(tmp_path)
+    assert (outcome.episodes, len(outcome.failures)) == (3, 3)
+    assert RldsDirectory.open(tmp_path).description.startswith("3 of 6 episodes")
+    assert RldsDirectory.open(tmp_path / "failed").splits["train"].episodes == 2
+    quick.clear()
+    with pytest.raises(SourceError, match="none of 1 episodes succeeded; 0 are in"):
+        run(tmp_path / "other", tasks="0", episodes=1)
+    assert not (tmp_path / "other/dataset_info.json").exists()
+
+
 def test_the_same_episodes_give_the_same_bytes(quick, tmp_path):
     for name in "ab":
         run(tmp_path / name, episodes=2)
