@@ -25,7 +25,7 @@ from depthtok.disk.files import slug
 from depthtok.errors import ConfigError, SourceError, as_written, known_cameras
 from depthtok.json_values import JsonObject, value_of, values_of
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.parts import Part
+from depthtok.stores.parts import Part, require_within
 from depthtok.stores.quantiles import QuantileCounter
 from depthtok.stores.spec import ROOT, ROOT_REMEDY, as_size
 from depthtok.stores.store import Store
@@ -250,7 +250,9 @@ class StoredDepth:
         return self.unpacked(self.stored(start, self.frames if stop is None else stop))
 
     def stored(self, start: int, stop: int) -> Shaped[np.ndarray, "n H W"]:
-        """Frames `start` to `stop` in the store's encoding, a half of their size in memory."""
+        """Frames `start` to `stop` in the store's encoding, a half of their size in memory. Raises
+        `SourceError` for frames that the clip does not have."""
+        require_within(self.key, self.frames, start, stop)
         return self.part.read(array_name(self.camera), self.start + start, self.start + stop)
 
     def unpacked(self, rows: Shaped[np.ndarray, "n H W"]) -> DepthClip:

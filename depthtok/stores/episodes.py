@@ -174,12 +174,16 @@ class EpisodeStore(Store):
         return int(self.ends[-1]) if len(self) else 0
 
     def locate(self, step: int) -> tuple[int, int]:
-        """Episode number and step within it of the store's step number `step`."""
+        """Episode number and step within it of the store's step number `step`. Raises `IndexError`
+        for one that there is not."""
+        step = range(self.steps)[step]
         episode = int(np.searchsorted(self.ends, step, side="right"))
         return episode, step - int(self.ends[episode] - self.lengths[episode])
 
     def episode(self, number: int) -> StoredEpisode:
-        """The episode `number`, read lazily."""
+        """The episode `number`, read lazily; -1 is the last. Raises `IndexError` where there is
+        none."""
+        number = range(len(self))[number]
         index = int(np.searchsorted(self._part_ends, number, side="right"))
         part = self.part(self.part_names[index])
         row = number - (int(self._part_ends[index]) - len(part.frames))

@@ -23,7 +23,7 @@ from depthtok.data import EpisodeKey
 from depthtok.disk.digests import REPAIR, DigestMemory, file_sha256
 from depthtok.disk.files import slug
 from depthtok.disk.regular import require_file, require_given
-from depthtok.errors import CorruptPart, as_type, as_written
+from depthtok.errors import CorruptPart, SourceError, as_type, as_written
 from depthtok.stores.arrays import map_table, read_rows, stream_files
 from depthtok.stores.manifest import MANIFEST, unpack_manifest
 
@@ -97,6 +97,16 @@ class PartEpisode:
     row: int
     start: int
     frames: int
+
+
+def require_within(key: EpisodeKey, frames: int, start: int, stop: int) -> None:
+    """Raises `SourceError` for frames that an episode does not have: the rows that lie there are
+    those of the next."""
+    if not 0 <= start <= stop <= frames:
+        raise SourceError(
+            f"episode {key} has {frames} frames: there are no frames {start} to {stop}",
+            remedy="ask for frames from 0 to its length",
+        )
 
 
 def _require_types(manifest: Mapping[str, Any]) -> None:

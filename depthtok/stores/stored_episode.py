@@ -14,7 +14,7 @@ from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.frames.kinds import FrameKind
 from depthtok.sources.pixels import PixelFormat
-from depthtok.stores.parts import Part
+from depthtok.stores.parts import Part, require_within
 from depthtok.stores.placeholders import ClipDepth, NotMeasured
 
 
@@ -140,14 +140,18 @@ class StoredEpisode:
         return self.store.table(self.part, "proprio")[self.start : self.start + len(self)]
 
     def instruction(self, step: int = 0) -> str:
-        number = int(self.store.table(self.part, "instruction")[self.start + step])
-        return self.store.instructions(self.part)[number]
+        return self.store.instructions(self.part)[self._instruction(step)]
 
     def instructions(self, step: int = 0) -> list[str]:
         """All the texts that say what to do at a step, of which training draws one."""
-        number = int(self.store.table(self.part, "instruction")[self.start + step])
+        number = self._instruction(step)
         alternatives = self.store.alternatives(self.part).get(str(number))
         return alternatives or [self.store.instructions(self.part)[number]]
+
+    def _instruction(self, step: int) -> int:
+        """Its number in the part. Raises `IndexError` for a step that there is not."""
+        row = self.start + range(len(self))[step]  # or it were a step of another episode
+        return int(self.store.table(self.part, "instruction")[row])
 
     def frames(self, camera: str) -> StoredFrames:
         return StoredFrames(self, self.store.camera(camera))
@@ -205,6 +209,10 @@ class StoredFrames:
     def _decode(self, kind: str, start: int, stop: int) -> np.ndarray:
         episode, store = self.episode, self.episode.store
         view = store.view_index(self.camera.name, kind)
+        require_within(episode.key, len(episode), start, stop)
+        if start == stop:
+            format = store.views[view].format
+            return np.empty((0, *(side or 0 for side in format.shape)), format.dtype)
         reading = store.read_frames(episode.part, view, episode.start + start, episode.start + stop)
         frames, count = np.empty(0), 0
         try:
