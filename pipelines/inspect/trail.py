@@ -82,10 +82,14 @@ class Trail:
                 yield from ((episode.key, episode.frames) for episode in part.episodes)
 
     def episode(self, key: EpisodeKey) -> StoredEpisode | None:
-        """Images, actions and instructions of an episode; None where they are not there."""
+        """Images, actions and instructions of an episode; None where they are not there, or are of
+        another number of frames by now."""
         if self.episodes is None or (location := self.episodes.find(key)) is None:
             return None
-        return StoredEpisode(self.episodes, *location)
+        episode, shown = StoredEpisode(self.episodes, *location), self.store.find(key)
+        if shown is not None and int(shown[0].frames[shown[1]]) != len(episode):
+            return None
+        return episode
 
     def absent(self, key: EpisodeKey, camera: str) -> bool:
         """Whether the episode is known not to have this camera."""

@@ -8,6 +8,7 @@ from depthtok.errors import SourceError
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds
+from pipelines.inspect.trail import Trail
 
 STEPS, CAMERA = 3, "image"
 
@@ -55,3 +56,17 @@ def test_episodes_and_steps_are_numbered_as_items_of_a_list(folder):
     for step in (2 * STEPS, -2 * STEPS - 1):
         with pytest.raises(IndexError):
             store.locate(step)
+
+
+def test_a_page_of_depth_shows_no_episode_that_is_shorter_by_now(tmp_path):
+    def made(steps):
+        rlds = make_rlds(tmp_path / "set/1.0.0", episodes=2, steps=steps, size=8, shards=1)
+        depthtok.convert(rlds, out=tmp_path / "episodes")
+
+    made([3, 3])
+    depthtok.annotate(tmp_path / "episodes", out=tmp_path / "depth", estimator="dataset", size=8)
+    made([1, 3])
+    trail = Trail.of(DepthStore(tmp_path / "depth"))
+    first, last = (trail.episode(key) for key, _ in trail.lengths())
+    assert (first, len(last)) == (None, 3)
+    assert depthtok.report(tmp_path / "depth", out=tmp_path / "page").page.is_file()
