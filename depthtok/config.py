@@ -24,6 +24,12 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 
+def require_device(name: str) -> None:
+    """Raises `ConfigError` for what is no name of a device."""
+    known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name)
+    require(known, "device", name, "give auto, cpu, cuda, cuda:N or mps")
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """How a stage runs. Never part of a fingerprint: no field changes the bytes that are made."""
@@ -53,8 +59,7 @@ class RunOptions:
         require(gpus is None or gpus >= 0, "gpus_per_worker", gpus, "give 0 or more")
         require(self.cpus_per_worker > 0, "cpus_per_worker", self.cpus_per_worker, "give above 0")
         require(self.limit is None or self.limit > 0, "limit", self.limit, "give 1 or more")
-        device = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device)
-        require(device, "device", self.device, "give auto, cpu, cuda, cuda:N or mps")
+        require_device(self.device)
         if self.shard is not None:
             numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
             good = numbers and 1 <= int(numbers[1]) <= int(numbers[2])

@@ -6,13 +6,15 @@ from __future__ import annotations
 import os
 import platform
 
-from depthtok.config import RunOptions
+from depthtok.config import RunOptions, require_device
 from depthtok.errors import ConfigError
 from pipelines.ray.cluster import address_of, has_gpus
 
 
 def choose(name: str) -> str:
-    """Resolves `auto` to cuda if there is a GPU, else cpu. Raises `ConfigError` if unavailable."""
+    """Resolves `auto` to cuda if there is a GPU, else cpu. Raises `ConfigError` if unavailable, and
+    for what is no device."""
+    require_device(name)
     if name == "cpu":
         return name
     import torch
