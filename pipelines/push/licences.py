@@ -40,7 +40,7 @@ def chosen(stated: str, sources: Sequence[str]) -> dict[str, str]:
             remedy="state a licence that says so (cc-by-nc-4.0), or leave --licence out",
         )
     if bound and not stated:
-        names = {identifier(licence) for licence in bound}
+        names = {identifier(licence) or licence for licence in bound}
         return _named(bound[0] if len(names) == 1 else "non-commercial")
     return _named(stated or UNKNOWN)
 

@@ -29,6 +29,11 @@ NC = {"name": "vitl", "licence": "CC-BY-NC-4.0", "weights": "ab" * 32}
             ["CC-BY-NC-4.0", "for research only"],
             {"license": "other", "license_name": "non-commercial"},
         ),
+        (
+            "",
+            ["non-commercial, as its authors say", "for research only"],
+            {"license": "other", "license_name": "non-commercial"},
+        ),
     ],
 )
 def test_the_licence_is_as_stated_but_never_freer_than_the_sources(stated, sources, front):
