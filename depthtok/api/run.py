@@ -88,7 +88,7 @@ class Description:
         """From TOML values. Raises `ConfigError` for keys that are not known."""
         values = read_tables(content, _KINDS, ("out", "data"), where, _EXAMPLE)
         for name in values["data"]:
-            if Path(name).name != name or "\0" in name:
+            if Path(name).name != name or name == ".." or "\0" in name:
                 problem = f"{where}: [data] {name!r} cannot be the name of a folder"
                 raise ConfigError(problem, remedy="give the data set a plain name")
         tables = {name: values.get(name, {}) for name in TABLES}

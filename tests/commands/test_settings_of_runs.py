@@ -114,6 +114,7 @@ def test_values_of_a_wrong_kind_are_named_in_a_study(path):
         ("data = 'x'", r"\[data\] cannot be 'x'"),
         ("data = {x = 1}", r"\[data\].x cannot be 1"),
         ("data = {'../x' = 'y'}", "'../x' cannot be the name of a folder"),
+        ("data = {'..' = 'y'}", r"'\.\.' cannot be the name of a folder"),
         ("tokenize = {codebook = 1}", r"\[tokenize\] `codebook` cannot be 1"),
         ("train-vla = {skip = 'no'}", r"\[train-vla\] `skip` cannot be 'no'"),
         ("train-vla = {skip = true, preset = 1}", r"\[train-vla\] `preset` cannot be 1"),
