@@ -27,7 +27,7 @@ def read_json_lines(path: Path) -> list[dict]:
     of it is left out. Raises `CorruptPart` for any other that is not JSON."""
     require_file(path)
     with reading(path):
-        lines = path.read_text().splitlines()
+        lines = path.read_bytes().splitlines()  # text would be cut at U+2028, too
     objects = []
     for number, line in enumerate(lines, 1):
         try:
