@@ -64,7 +64,11 @@ def evaluate(
     cuda_graph: Annotated[bool | None, Flag(CUDA_GRAPH, by_set=True)] = None,
     batch: Annotated[
         int | None,
-        Flag("one policy for all workers, so many observations a pass; else one each", by_set=True),
+        Flag(
+            "one policy for all workers, so many observations a pass; else one each",
+            least=1,
+            by_set=True,
+        ),
     ] = None,
 ) -> PolicyEvaluation:
     """Evaluate a policy in LIBERO, closed loop.

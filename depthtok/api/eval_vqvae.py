@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from depthtok.api.depth_stores import by_task, depth_sources
 from depthtok.api.flags import Cameras, Device, EpisodesMoved, Partial, SourceRoot
-from depthtok.api.parameters import Positional
+from depthtok.api.parameters import Flag, Positional
 from depthtok.errors import as_written
 from depthtok.required import require
 
@@ -29,7 +29,7 @@ def eval_vqvae(
     out: Annotated[Path, "directory of the report"],
     camera: Cameras = None,
     task: Annotated[list[str] | None, "only episodes whose instruction contains this"] = None,
-    clips: Annotated[int, "evaluate at most this many clips; 0: all"] = 0,
+    clips: Annotated[int, Flag("evaluate at most this many clips; 0: all", least=0)] = 0,
     sticky: Annotated[float, "tolerance of sticky codes; 0: off"] = 0.0,
     episodes: EpisodesMoved = None,
     source_root: SourceRoot = None,

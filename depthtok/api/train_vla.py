@@ -73,7 +73,7 @@ def train_vla(
     ] = None,
     camera: Annotated[list[str] | None, "cameras to use, those with codes first"] = None,
     plan: Annotated[bool, "say which memory the GPU needs, and exit"] = False,
-    ranks: Annotated[int, "processes on Ray, one per GPU; 0: train in this one"] = 0,
+    ranks: Annotated[int, Flag("processes on Ray, one per GPU; 0: train in this one", least=0)] = 0,
     ray_address: Annotated[str | None, "the Ray cluster of --ranks"] = None,
     force: Annotated[
         bool, Flag("train on a codebook below the quality gate; recorded", by_set=True)

@@ -36,6 +36,20 @@ def test_inspect_returns_a_summary_a_path():
     assert inspection.drafts == ()
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [("eval_vqvae", "clips", -1), ("train_vla", "ranks", -1), ("evaluate", "batch", 0)],
+)
+def test_counts_below_their_least_are_refused_before_anything_is_opened(command, name, value):
+    given = {
+        "eval_vqvae": {"codebook": "none", "depth": ["none"], "clips": value},
+        "train_vla": {"episodes": ["none"], "ranks": value},
+        "evaluate": {"policy": "none", "set": {"batch": value}},
+    }
+    with pytest.raises(ConfigError, match=rf"`{name}` cannot be {value}"):
+        getattr(depthtok, command)(**given[command], out="none")
+
+
 def test_inspect_returns_drafts_of_schemas():
     inspection = depthtok.inspect(ROOT, draft=True)
     assert inspection.summaries == ()
