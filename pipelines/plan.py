@@ -8,6 +8,7 @@ that device is a CPU, the plan also says how long a GPU takes whose rate is know
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,8 @@ class Plan:
         if (jobs := self.parts + self.parts_there) > 1 and not self.sharded:
             lines.append(f"  shared by {jobs} jobs at most (--shard 1/{jobs}): a part is one job's")
         if self.seconds is None or self.bytes is None:
-            return [*lines, "  time and size are unknown: none of the episodes tried can be read"]
+            unknown = "  time and size are unknown: none of the episodes tried can be read"
+            return [*lines, *(f"  {note}" for note in self.notes), unknown]
         busy = min(self.workers, self.parts)  # a part is made by one worker
         wall = f", {human_duration(self.seconds / busy)} on {busy}" if busy > 1 else ""
         lines += [
@@ -82,9 +84,11 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
     """The plan of a stage; measures a few items if anything is left to do."""
     work = stage.work()
     requested = options.mine(first_episodes(work, options.limit))
-    todo = requested
+    watch = watched(stage, requested)
+    absent = watch.absent if watch else {}
+    todo = [part for part in requested if str(part.name) not in absent]
     if (stage.out / ROOT).is_file():
-        todo = pending(stage, requested, options, watched(stage, requested))
+        todo = pending(stage, requested, options, watch)
     device = device_of(stage)
     units = sum(part.frames if stage.unit == "frames" else part.episodes for part in todo)
     candidates = [part for part in todo if part.episodes][:PARTS]
@@ -93,7 +97,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         stage.spec.stage,
         str(stage.out),
         parts=len(todo),
-        parts_there=len(requested) - len(todo),
+        parts_there=len(requested) - len(todo) - len(absent),
         episodes=sum(part.episodes for part in todo),
         unit=stage.unit,
         units=units,
@@ -104,9 +108,16 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         free_bytes=shutil.disk_usage(_existing(stage.out)).free,
         fetches=stage.fetches(todo) if isinstance(stage, Fetching) else None,
         gpu_rate=rate_of(stage) if device == "cpu" else None,
-        notes=probe.notes if probe else (),
+        notes=(*_unmade(absent), *(probe.notes if probe else ())),
         sharded=options.shard is not None,
     )
+
+
+def _unmade(absent: Mapping[str, str]) -> Iterator[str]:
+    """What a plan says of parts whose files are not there, by part."""
+    if absent:
+        noun = "1 part" if len(absent) == 1 else f"{len(absent)} parts"
+        yield f"{noun} cannot be made now (first: {next(iter(absent.values()))})"
 
 
 def _existing(path: Path) -> Path:

@@ -11,6 +11,7 @@ from depthtok.config import RunOptions
 from depthtok.progress import Bar, progress
 from depthtok.stores import filling, store
 from depthtok.stores.parts import Part, PartName
+from depthtok.stores.spec import ROOT
 from depthtok.stores.store import Store
 from pipelines.convert.changes import Watch
 from pipelines.ray.cluster import address_of, require_answer
@@ -92,10 +93,13 @@ def watched(stage: Stage, requested: list[WorkPart]) -> Watch | None:
     """What became of the sources of the requested parts; None where the source is a store."""
     if not isinstance(stage, Watching):
         return None
-    watch, existing = stage.watch(), Store(stage.out)
-    names = [str(work.name) for work in requested]
-    present = {*names} & {*existing.part_names}
-    watch.look(names, {name: existing.part(name) for name in sorted(present)})
+    watch, names = stage.watch(), [str(work.name) for work in requested]
+    present: dict[str, Part] = {}
+    if (stage.out / ROOT).is_file():  # or it is planned
+        existing = Store(stage.out)
+        there = sorted({*names} & {*existing.part_names})
+        present = {name: existing.part(name) for name in there}
+    watch.look(names, present)
     return watch
 
 

@@ -50,6 +50,22 @@ def test_parts_without_episodes_are_passed_over(tmp_path, over):
         assert planned.bytes > 0
 
 
+def test_parts_whose_files_are_not_there_are_neither_done_nor_to_make(tmp_path, over):
+    path = over(make_rlds(tmp_path / "rlds"))
+    shard = next(path.rlds.glob("*.tfrecord-00001-*"))
+    away = shard.rename(tmp_path / "away")
+    words = f"  1 part cannot be made now (first: {shard} is not there)"
+    planned = plan(path.stage("convert"), RunOptions())
+    assert (planned.parts, planned.parts_there, planned.units) == (2, 0, 4)
+    assert words in planned.lines()
+    path.run("convert")
+    planned = plan(path.stage("convert"), RunOptions())
+    assert (planned.parts, planned.parts_there, words in planned.lines()) == (0, 2, True)
+    away.rename(shard)
+    planned = plan(path.stage("convert"), RunOptions())
+    assert (planned.parts, planned.parts_there, planned.notes) == (1, 2, ())
+
+
 def test_bad_records_are_passed_over(tmp_path, over):
     path = over(spoiled(make_rlds(tmp_path / "rlds", shards=1), 0))
     planned = plan(path.stage("convert"), RunOptions())
