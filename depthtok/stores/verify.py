@@ -147,7 +147,9 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
     exact = {part.name: part for part in sources}
     by_shard = {PartName.of(part.name).shard: part for part in sources}
     accounted: dict[str, set[int]] = {}
+    unread = {*store.part_names}  # in the end those that cannot be read, which are named already
     for part in _readable_parts(store):
+        unread.remove(part.name)
         source = exact.get(part.name) or by_shard.get(PartName.of(part.name).shard)
         if source is None:
             yield Finding(f"{part.path}: its source has no such part", part.name)
@@ -164,7 +166,7 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
             if (expected := frames.get(index, "none")) != count:
                 problem = f"episode {index} has {count} frames, its source {expected}"
                 yield Finding(f"{part.path}: {problem}", part.name)
-    missing = store.missing()  # shards, or pieces of them
+    missing = [*store.missing(), *unread]  # shards, or pieces of them
     for source in sources:
         lost = set(source.indices.tolist()) - accounted.get(source.name, set())
         shard = PartName.of(source.name).shard

@@ -56,6 +56,19 @@ def test_inspect_returns_drafts_of_schemas():
     assert tomllib.loads(inspection.drafts[0])["datasets"] == ["before_set"]
 
 
+def test_verify_drops_a_part_whose_manifest_is_damaged(tmp_path):
+    for name in ("codes", "depth", "codebook", "episodes"):
+        shutil.copytree(BEFORE / name, tmp_path / name)
+    codes = tmp_path / "codes"
+    before = depthtok.verify(codes).findings
+    manifest = next((codes / "parts").rglob("manifest.json"))
+    manifest.write_bytes(manifest.read_bytes()[1:])
+    mended = depthtok.verify(codes, repair=True)
+    assert mended.sound, mended.findings
+    assert mended.dropped == [manifest.parent.name]
+    assert [finding for finding in mended.findings if finding.note] == list(before)
+
+
 def test_verify_names_damage_and_drops_it(tmp_path):
     codes = Path(shutil.copytree(BEFORE / "codes", tmp_path / "codes"))
     assert depthtok.verify(codes).sound
