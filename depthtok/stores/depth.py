@@ -30,6 +30,9 @@ from depthtok.stores.quantiles import QuantileCounter
 from depthtok.stores.spec import ROOT, ROOT_REMEDY, as_size
 from depthtok.stores.store import Store
 
+LEAST = np.float32(2.0**-24)
+"""The smallest float16 above 0."""
+
 
 class DepthEncoding(StrEnum):
     """How a depth value lies on disk; see the top of this file."""
@@ -74,7 +77,10 @@ def pack(clip: DepthClip, encoding: DepthEncoding) -> np.ndarray:
         clip.require(DepthKind.METRES)
         millimetres = np.rint(clip.values.astype(np.float64) * 1000).astype(np.uint16)
         return np.where(clip.valid, np.maximum(millimetres, 1), np.uint16(0))
-    return np.where(clip.valid, clip.values, np.float32(-1)).astype(encoding.dtype)
+    values = clip.values
+    if clip.kind.is_depth and encoding is DepthEncoding.FLOAT16:
+        values = np.maximum(values, LEAST)  # rounded to 0 its disparity were infinite
+    return np.where(clip.valid, values, np.float32(-1)).astype(encoding.dtype)
 
 
 def _were_it_millimetres(kind: DepthKind, low: float, high: float) -> str:

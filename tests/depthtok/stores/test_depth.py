@@ -35,6 +35,20 @@ def test_half_precision_keeps_its_promise():
     assert np.max(np.abs(unpacked.values - values) / values) <= 2**-11
 
 
+@pytest.mark.parametrize("kind", [METRES, RELATIVE])
+def test_the_smallest_distance_is_not_rounded_to_none(kind):
+    clip = DepthClip.of(np.float32([[[1e-9, 2e-8, 1e-3, 1]]]), kind)
+    counter, packed = ClipQuantiles(DepthEncoding.FLOAT16), pack(clip, DepthEncoding.FLOAT16)
+    counter.add(packed)
+    unpacked = unpack(packed, DepthEncoding.FLOAT16, kind)
+    quantiles = tuple(counter.values().tolist())
+    disparity = replace(unpacked, quantiles=quantiles).to_disparity()
+    assert unpacked.valid.all()
+    assert disparity.values[0, 0, :2].tolist() == [2**24, 2**24]
+    assert disparity.quantiles[-1] == 2**24
+    assert list(disparity.quantiles) == sorted(disparity.quantiles)
+
+
 def test_what_does_not_fit_is_refused():
     far = DepthClip.of(np.float32([[[70.0]]]), METRES)
     with pytest.raises(SourceError, match="does not fit"):
