@@ -6,7 +6,7 @@ A part of an EpisodeStore records in its meta
     frames      by view: a digest of all its frames, wherever their bytes lie, and of how the
                 schema says that they are read
 
-and every part of depth or codes hands down
+and every part of depth or codes, but for depth that was decoded from codes, hands down
 
     frames      of the views of the episodes that it was made from
 

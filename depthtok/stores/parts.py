@@ -233,7 +233,8 @@ class Part:
         return table
 
     def read(self, array: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows of a stream, from files that were digested once; every chunk's CRC32C is checked."""
+        """Rows of a stream, from files that were digested once; every chunk's CRC32C is checked.
+        Raises `CorruptPart`."""
         self._require(stream_files(array, start, stop))
         return read_rows(self.path, array, start, stop)
 
