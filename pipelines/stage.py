@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from depthtok.disk.regular import lacks_memory
-from depthtok.errors import DepthKindError, DepthtokError, SourceError
+from depthtok.errors import DepthKindError, DepthtokError, SourceError, WorkerDied
 from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.origin import FRAMES
@@ -188,6 +188,7 @@ def write_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance, o
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)
 """Errors that are not specific to an episode, unless they are in BAD_EPISODE."""
 BAD_EPISODE = (SourceError, DepthKindError)
+GPU_FAILED = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")  # what torch says of one
 
 
 @contextmanager
@@ -195,7 +196,8 @@ def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
     """Records a failure of episode `index` in its part, and lets the part continue.
 
     A full disk, a wrong setting, a lack of memory or a mistake of ours (AssertionError) is not the
-    episode's fault, and is raised.
+    episode's fault, and is raised; so is what a GPU says that fails, after which every episode
+    would, as `WorkerDied`.
     """
     try:
         yield
@@ -206,4 +208,10 @@ def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
     except Exception as error:  # of whatever decodes the episode's bytes
         if lacks_memory(error):
             raise
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in GPU_FAILED):
+            raise WorkerDied(
+                f"the GPU failed: {str(error).splitlines()[0]}",
+                remedy="run the same command again: what is done is kept; if it happens again, see "
+                "what the driver says (`dmesg`, `nvidia-smi`)",
+            ) from error
         writer.fail(index, f"{type(error).__name__}: {error}")

@@ -3,9 +3,7 @@
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.errors import (
-    MissingParts,
-)
+from depthtok.errors import MissingParts, WorkerDied
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.store import Store
 from depthtok.testing import tree_digest
@@ -59,3 +57,12 @@ def test_a_limit_makes_whole_parts_and_the_rest_comes_later(whole, name, tmp_pat
 def test_our_own_mistakes_are_no_failures_of_episodes():
     with pytest.raises(AssertionError), recording_failures(object.__new__(PartWriter), 0):
         raise AssertionError("2 rows where 1 was promised")
+
+
+def test_a_gpu_that_fails_is_no_failure_of_episodes():
+    said = "CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later"
+    with (
+        pytest.raises(WorkerDied, match="the GPU failed: CUDA error: unspecified launch failure"),
+        recording_failures(object.__new__(PartWriter), 0),
+    ):
+        raise RuntimeError(said)
