@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from depthtok.stores.arrays import ArrayWriter, group_json
 from depthtok.stores.codes import array_name, array_specs
 from depthtok.stores.filling import create, write_part
 from depthtok.stores.parts import PartName, ShardKey, shard_name
@@ -77,6 +78,20 @@ def test_zarr_snippet_reads_the_same_store(folder, capsys):
     assert "0" * 64 in said
     assert "train-00000-of-00002.000-of-001" in said
     assert "[0.5 2. ]" in said
+
+
+def test_snippets_pass_over_what_an_interrupted_run_left(folder, capsys):
+    parts = folder / "runs/codes/parts"
+    begun = parts / ".tmp-train-00001-of-00002.000-of-001~host.1.2~3~4~5"
+    written = ArrayWriter(begun, "codes/image", array_specs(["image"], (16, 16))["codes/image"])
+    written.append(codes_of(0, 0))
+    written.close()
+    (begun / "zarr.json").write_text(group_json({}))
+    names = {}
+    exec(snippets()[0], names)
+    assert set(names["codes"]) == {("train", 0, 0), ("train", 0, 2)}
+    exec(snippets()[1], {})
+    assert "~host" not in capsys.readouterr().out
 
 
 def test_the_page_names_every_field_of_root_and_manifest(folder):
