@@ -96,7 +96,8 @@ class Location(PosixPath):
         revision = persistently(lambda: self.objects.revision, self, self.limits)
         repository = Repository.parse(f"hf://{self.bucket}", DATASET)
         assert repository is not None  # or it would not have been opened
-        root = repository.at(revision).url
+        # The kind is said: what `Repository.url` leaves out is a model, what we leave out is data.
+        root = f"hf://{repository.kind}s/{repository.name}@{revision}"
         return Location(f"{root}/{self.key}" if self.key else root)
 
     @property
