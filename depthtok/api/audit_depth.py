@@ -105,6 +105,12 @@ def audit_depth(
                 "--truth compare stores",
                 remedy="give EPISODES with at least one --estimator, or --estimated with --truth",
             )
+        if codebook or camera_height or any_unit:
+            raise ConfigError(
+                "--codebook, --camera-height and --any-unit go with --estimated and --truth: "
+                "EPISODES with --estimator are held against no truth",
+                remedy="leave them out, or annotate and compare the stores",
+            )
         require_writable(out)
         return _against_themselves(
             episodes,
@@ -117,10 +123,11 @@ def audit_depth(
             out,
             partial=partial,
         )
-    if settings != PLAIN:
+    if settings != PLAIN or weights:
         raise ConfigError(
-            "settings of an estimator go with EPISODES and --estimator; stores are as they are",
-            remedy="leave --set out, or annotate again with it",
+            "settings and weights of an estimator go with EPISODES and --estimator; stores are as "
+            "they are",
+            remedy="leave --set and --weights out, or annotate again with them",
         )
     if not estimated or not truth:
         raise ConfigError(

@@ -143,6 +143,21 @@ def test_audit_depth_of_the_truth_itself_is_perfect(tmp_path):
     assert audit.page.is_file()
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"estimated": BEFORE / "depth", "truth": BEFORE / "depth", "weights": "vits.pth"},
+        {"episodes": BEFORE / "episodes", "estimator": "tiny", "codebook": BEFORE / "codebook"},
+        {"episodes": BEFORE / "episodes", "estimator": "tiny", "camera_height": "image=1"},
+        {"episodes": BEFORE / "episodes", "estimator": "tiny", "any_unit": True},
+    ],
+)
+def test_audit_depth_refuses_what_it_would_not_use(given, tmp_path):
+    with pytest.raises(ConfigError, match="go with"):
+        depthtok.audit_depth(**given, out=tmp_path / "audit", source_root=ROOT)
+    assert not (tmp_path / "audit").exists()
+
+
 def test_eval_vqvae_measures_as_many_clips_as_asked(tmp_path):
     evaluation = depthtok.eval_vqvae(
         BEFORE / "codebook", BEFORE / "depth", out=tmp_path, clips=2, **MOVED
