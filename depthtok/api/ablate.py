@@ -13,7 +13,7 @@ from depthtok.api.parameters import Flag, Positional
 from depthtok.api.study import Study
 from depthtok.api.train_vla import train_vla
 from depthtok.config import load_toml, to_json
-from depthtok.errors import DepthtokError, StaleStore, as_type
+from depthtok.errors import ConfigError, DepthtokError, StaleStore, as_type
 from depthtok.log import announce
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def ablate(
     """
     from depthtok.disk.locks import writing
 
+    if difference and not plan:
+        raise ConfigError("--difference is for a plan, which trains nothing", remedy="add --plan")
     study = Study.read(load_toml(config), str(config))
     study = study.first(first) if first else study
     runs = _runs(study, one_core=bool(jobs or nice))

@@ -188,6 +188,12 @@ def test_other_settings_are_refused_and_a_damaged_result_is_named(copy, played):
         depthtok.ablate(write(tmp_path, seeds=[3]))
 
 
+def test_a_difference_to_plan_for_does_not_train(tmp_path):
+    with pytest.raises(ConfigError, match="--difference is for a plan"):
+        depthtok.ablate(write(tmp_path), difference=5)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_plan_knows_what_was_seen(whole, tmp_path):
     plan = depthtok.ablate(write(tmp_path), plan=True, difference=5)
     assert (plan.spread, plan.cost, plan.trials) == (None, None, TRIALS)
