@@ -6,6 +6,7 @@ stores or prints it.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import disable_progress_bars
 
+from depthtok.disk.regular import of_the_system
 from depthtok.remote.errors import AGAIN, Missing, Refused, Trouble, without_secrets
 
 _OF_THE_WIRE: tuple[type[Exception], ...] = (
@@ -22,6 +24,7 @@ _OF_THE_WIRE: tuple[type[Exception], ...] = (
     *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)),
 )
 """What every error of the connection is: of httpx, or of requests in older clients."""
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where the cache lies
 MAY_PASS = (408, 425, 429)
 
 
@@ -71,7 +74,8 @@ def _by_status(where: object, error: HfHubHTTPError) -> Exception:
 
 @contextmanager
 def in_words(where: object) -> Iterator[None]:
-    """Turns the errors of the Hub's client into ours: raises `Missing`, `Refused` and `Trouble`."""
+    """Turns the errors of the Hub's client into ours: raises `Missing`, `Refused` and `Trouble`,
+    and `OutputError` where the disk of its cache is full."""
     try:
         yield
     except HfHubHTTPError as error:
@@ -84,6 +88,8 @@ def in_words(where: object) -> Iterator[None]:
     except FileNotFoundError as error:
         raise missing(where) from error
     except _OF_THE_WIRE as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise of_the_system(error) or error from error
         raise _trouble(error) from error
     except RuntimeError as error:  # what the client raises where a file could not be sent
         if isinstance(error.__cause__, HfHubHTTPError):

@@ -1,5 +1,7 @@
 """hf:// where a path is taken: what is fetched, what is recorded, and what goes wrong."""
 
+import errno
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -7,7 +9,13 @@ from pathlib import Path
 import pytest
 
 import depthtok
-from depthtok.errors import ConfigError, CorruptPart, MissingPackage, SourceUnavailable
+from depthtok.errors import (
+    ConfigError,
+    CorruptPart,
+    MissingPackage,
+    OutputError,
+    SourceUnavailable,
+)
 from depthtok.remote.repository import Repository, recorded
 from depthtok.remote.snapshots import here
 from depthtok.stores.codebook import Codebook
@@ -88,6 +96,17 @@ def test_offline_the_cache_is_used_and_said(hub, book, monkeypatch, capsys):
     ) as error:
         Codebook.load("hf://lab/other")
     assert "hf download lab/other" in error.value.remedy
+
+
+def test_a_full_disk_is_not_a_hub_that_is_away(hub, book, monkeypatch):
+    Codebook.load("hf://lab/book")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "blob")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.snapshot_download", full)
+    with pytest.raises(OutputError, match="blob: No space left on device"):
+        Codebook.load("hf://lab/book")  # and not the one that the cache has
 
 
 def test_offline_mode(hub, book, monkeypatch):
