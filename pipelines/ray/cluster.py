@@ -82,7 +82,7 @@ def _marking(mark: str) -> Iterator[None]:
 
 def address_of(flag: str | None) -> str | None:
     """The address of the cluster to join, from a flag or the environment; None for a local Ray."""
-    return flag or os.environ.get("RAY_ADDRESS")
+    return flag or os.environ.get("RAY_ADDRESS") or None
 
 
 def has_gpus(address: str) -> bool:
