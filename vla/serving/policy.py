@@ -244,7 +244,7 @@ def load_model(
     """The model of a checkpoint, ready for inference; adapters are merged."""
     config = checkpoint.read_config(place)
     tensors = checkpoint.read_tensors(place, "model", str(device))
-    if averaged and (place / "average.safetensors").is_file():
+    if averaged and checkpoint.has(place, "average.safetensors"):
         tensors |= checkpoint.read_tensors(place, "average", str(device))
     with torch.device("meta"):
         model = QDepthVLA(config.model)

@@ -217,6 +217,14 @@ def test_what_is_no_checkpoint(run, tmp_path_factory):
         Policy.load(run)
 
 
+def test_a_lost_average_is_missed(run):
+    """The weights beside it would load, too: they are others than those that were judged."""
+    (checkpoint.find(run) / "average.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"average\.safetensors is missing"):
+        Policy.load(run)
+    Policy.load(run, averaged=False)
+
+
 def test_other_data_sets_units(run):
     with pytest.raises(ConfigError, match="was trained on toy"):
         Policy.load(run, dataset="bridge")
