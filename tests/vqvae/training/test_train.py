@@ -85,9 +85,10 @@ def test_another_trainings_codebook_is_not_replaced_unasked(tmp_path, source):
 
 def test_metres_and_disparity_do_not_train_together(tmp_path, source):
     depth = array_clip(1 / scene(9), "e9", kind=DepthKind.DISPARITY)
-    both = [source, ClipSource("estimated", "x", [depth])]
-    with pytest.raises(DepthKindError, match="estimated is disparity"):
-        train(tiny(4), both, tmp_path / "cb", TrainOptions())
+    for name in ("estimated", source.name):  # true and estimated depth of one data set
+        both = [source, ClipSource(name, "x", [depth])]
+        with pytest.raises(DepthKindError, match=f"{source.name} is metres, {name} is disparity"):
+            train(tiny(4), both, tmp_path / "cb", TrainOptions())
 
 
 def test_a_diverged_training_ends_at_once(tmp_path, source):
