@@ -49,13 +49,17 @@ def cell_means(
 
 
 class DepthTargets:
-    """A DepthStore in place of a CodeStore, for the codebook with the given fingerprint."""
+    """A DepthStore in place of a CodeStore, for the codebook with the given fingerprint and
+    normalisation. Raises `DepthKindError` for depth that its fixed range, if any, is not of."""
 
-    def __init__(self, store: Depth, codebook: str, grid: tuple[int, int]) -> None:
+    def __init__(
+        self, store: Depth, codebook: str, normalisation: Normalisation, grid: tuple[int, int]
+    ) -> None:
+        normalisation.require(store.kind)
         self.fingerprint, self.codebook, self.grid = store.fingerprint, codebook, grid
         self.content = store.content
         self.cameras, self.transform = store.cameras, store.transform
-        self._store = store
+        self._store, self._normalisation = store, normalisation
         self._clips = {(clip.key, clip.camera): clip for clip in store.clips()}
 
     @property
@@ -88,8 +92,7 @@ class PixelGrids(DepthTargets):
                 f"depth of {store.size} px is not divisible into {grid} cells",
                 remedy="annotate with a --size that the code grid divides",
             )
-        super().__init__(store, codebook, grid)
-        self._normalisation = normalisation
+        super().__init__(store, codebook, normalisation, grid)
 
     def find_grid(self, key: EpisodeKey, camera: str) -> PixelClip | None:
         """The targets of one clip, computed on demand; None where the episode does not have this

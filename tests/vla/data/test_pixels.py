@@ -1,14 +1,16 @@
 """Pixel targets: cell means of normalised disparity, through the loop."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, DepthKindError
 from depthtok.normalisation import Normalisation
 from tests.vla import fakes
+from vla.data.crops import DepthCrops
 from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.pixels import PixelGrids, cell_means
@@ -33,7 +35,7 @@ class Clip:
 
 class FakeDepth:
     fingerprint, cameras, size, transform = "depth", ("main",), (8, 8), ImageTransform(size=(8, 8))
-    content = "as first made"
+    content, kind = "as first made", DepthKind.METRES
 
     def __init__(self, episodes):
         rng = np.random.default_rng(0)
@@ -86,6 +88,29 @@ def test_regression_learns(micro, codebook, tmp_path):
 def test_sizes_that_do_not_divide_are_refused(codebook):
     with pytest.raises(ConfigError, match="is not divisible"):
         PixelGrids(FakeDepth(fakes.FakeEpisodes()), "x", Normalisation(), (3, 3))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Normalisation("metric", lo=0.25, hi=5.0),
+        Normalisation("dataset", lo=0.0, hi=9.0, kind="metres"),
+    ],
+)
+def test_a_fixed_range_is_of_one_kind_of_depth(rule):
+    """Numbers without a unit fit into a range of metres, and mean nothing there."""
+    depth = FakeDepth(fakes.FakeEpisodes())
+    book = SimpleNamespace(fingerprint="x", size=(8, 8), grid=(4, 4), normalisation=rule)
+    encoder = SimpleNamespace(prepare=None, codes_of=None)
+    for targets in (
+        lambda: PixelGrids(depth, "x", rule, (4, 4)),
+        lambda: DepthCrops(depth, book, encoder),
+    ):
+        depth.kind = DepthKind.METRES
+        targets()
+        depth.kind = DepthKind.DISPARITY
+        with pytest.raises(DepthKindError, match="is of depth in metres, this is disparity"):
+            targets()
 
 
 def test_stored_codes_are_no_pixels(micro):
