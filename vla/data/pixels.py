@@ -6,14 +6,14 @@ cells of the code grid, so that only the target differs from a run with codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
 from depthtok.data import EpisodeKey
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.normalisation import Normalisation
 from depthtok.stores.parts import Failure
 from vla.data.stores import Clip, Depth, EpisodePart
@@ -78,6 +78,18 @@ class DepthTargets:
     def parts(self) -> Iterable[EpisodePart]:
         """The store's parts, which describe its contents."""
         return self._store.parts()
+
+    def without_range(self, cameras: Collection[str]) -> set[EpisodeKey]:
+        """The episodes that `depthtok tokenize` would leave out: the depth of one of these cameras
+        is constant, or has no valid pixel, so that there is no range to normalise it by."""
+        keys = set()
+        for (key, camera), clip in self._clips.items():
+            if camera in cameras:
+                try:
+                    self._normalisation.range_of(clip.disparity_quantiles)
+                except SourceError:
+                    keys.add(key)
+        return keys
 
 
 class PixelGrids(DepthTargets):

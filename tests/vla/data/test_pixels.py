@@ -1,5 +1,6 @@
 """Pixel targets: cell means of normalised disparity, through the loop."""
 
+import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -27,6 +28,8 @@ class Clip:
 
     @property
     def disparity_quantiles(self):
+        if not self.metres.any():
+            return (math.nan,) * len(QUANTILES)
         return tuple(np.quantile(1 / self.metres, QUANTILES).tolist())
 
     def read(self, start, stop):
@@ -111,6 +114,23 @@ def test_a_fixed_range_is_of_one_kind_of_depth(rule):
         depth.kind = DepthKind.DISPARITY
         with pytest.raises(DepthKindError, match="is of depth in metres, this is disparity"):
             targets()
+
+
+def test_depth_without_a_range_is_left_out_before_the_training(micro):
+    """As of codes, which there are none of: it would end the training at its first sample."""
+    config, episodes = micro(model__depth__target="pixels"), fakes.FakeEpisodes(count=4)
+    depth = FakeDepth(episodes)
+    depth._clips[1].metres[:] = 2.0
+    depth._clips[3].metres[:] = 0.0  # not measured
+    grids = PixelGrids(depth, "c0debook", Normalisation(), (4, 4))
+    joined = member("toy", episodes, grids, config, codebook="c0debook")
+    assert (joined.episodes_used.tolist(), joined.left_out) == ([0, 2], 2)
+    data = Dataset([joined], config, ByteTokenizer())
+    row = {n: np.zeros(shape, dtype) for n, (shape, dtype) in data.fields().items()}
+    for number in range(len(data)):
+        data.fill(row, number, 0, 0)
+    fixed = PixelGrids(depth, "c0debook", Normalisation("metric", lo=0.25, hi=5.0), (4, 4))
+    assert fixed.without_range(("main",)) == set()
 
 
 def test_stored_codes_are_no_pixels(micro):
