@@ -188,7 +188,10 @@ def describe(policy: Policy) -> dict[str, Any]:
     identity = {}
     if path is not None:
         step = checkpoint.read_state(path).step
-        identity = {"step": step, "weights": checkpoint.weights_sha256(path)}
+        weights = checkpoint.weights_sha256(path)
+        if not policy.averaged:  # the average lies there, and did not act
+            weights.pop(checkpoint.AVERAGE, None)
+        identity = {"step": step, "weights": weights}
     return {
         **identity,
         **policy.running.told(),

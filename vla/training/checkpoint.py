@@ -44,6 +44,7 @@ from vla.data.normalise import Norms
 from vla.evaluation.depth_view import FILE as PREDICTED
 
 BEST, CONFIG, STATE = "best", "config.json", "state.json"
+AVERAGE = "average.safetensors"
 FORMAT = 2  # of state.json; in the weights' metadata, too, because older ones had no digests
 
 

@@ -17,6 +17,7 @@ from vla.model.model import build
 from vla.run_options import TrainingOptions
 from vla.serving import graph
 from vla.serving.policy import Policy
+from vla.serving.server import describe
 from vla.training import checkpoint
 from vla.training.train import train
 
@@ -215,6 +216,15 @@ def test_what_is_no_checkpoint(run, tmp_path_factory):
     (checkpoint.find(run) / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="is missing"):
         Policy.load(run)
+
+
+def test_what_a_server_tells_of_its_weights_is_what_acts(run):
+    """`serve --last` acts otherwise: an evaluation must not take it for the same policy."""
+    averaged, last = (describe(Policy.load(run, averaged=choice)) for choice in (True, False))
+    assert sorted(averaged["weights"]) == ["average.safetensors", "model.safetensors"]
+    assert last == averaged | {
+        "weights": {"model.safetensors": averaged["weights"]["model.safetensors"]}
+    }
 
 
 def test_a_lost_average_is_missed(run):
