@@ -43,6 +43,7 @@ class Policy:
 
     path: Path | None = None  # the checkpoint that it was loaded from
     averaged: bool = False  # whether its weights are the moving average that lies there
+    dataset: str | None = None  # in whose units it acts; None: there is only one in its run
     meaning: Meaning | None = None  # of its actions and states; None: the run does not say
     change: GripperChange | None = None  # of its actions, for a robot of another convention
 
@@ -93,6 +94,7 @@ class Policy:
         reader = checkpoint.read_tokenizer(folder)
         policy = cls(model, config, norms, device=device, seed=seed, running=chosen, reader=reader)
         policy.path, policy.meaning = folder, seen(state.meanings.get(name), config)
+        policy.dataset = name if len(state.norms) > 1 else None
         policy.averaged = averaged and checkpoint.has(folder, checkpoint.AVERAGE)
         return policy
 

@@ -185,13 +185,15 @@ def describe(policy: Policy) -> dict[str, Any]:
     """The description of the policy that a client gets on connecting: enough to tell whether two
     answers came from the same weights, and what their numbers mean (None: not known)."""
     config, path, spoken = policy.config, policy.path, policy.spoken
-    identity = {}
+    identity: dict[str, Any] = {}
     if path is not None:
         step = checkpoint.read_state(path).step
         weights = checkpoint.weights_sha256(path)
         if not policy.averaged:  # the average lies there, and did not act
             weights.pop(checkpoint.AVERAGE, None)
         identity = {"step": step, "weights": weights}
+    if policy.dataset is not None:
+        identity["dataset"] = policy.dataset
     return {
         **identity,
         **policy.running.told(),

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,6 +226,22 @@ def test_what_a_server_tells_of_its_weights_is_what_acts(run):
     assert last == averaged | {
         "weights": {"model.safetensors": averaged["weights"]["model.safetensors"]}
     }
+
+
+def test_a_server_of_several_data_sets_tells_in_whose_units_it_acts(run, tmp_path):
+    assert "dataset" not in describe(Policy.load(run))
+    step = checkpoint.find(run)
+    state = checkpoint.read_state(step)
+    toy, meaning = state.norms["toy"], state.meanings["toy"]
+    wide = replace(toy, action=replace(toy.action, high=tuple(2 * x for x in toy.action.high)))
+    both = {"norms": {"toy": toy, "wide": wide}, "meanings": {"toy": meaning, "wide": meaning}}
+    tensors = {"model": checkpoint.read_tensors(step, "model")}
+    there = tmp_path / "both"
+    checkpoint.write(there, checkpoint.read_config(step), replace(state, **both), tensors)
+    policies = [Policy.load(there, dataset=name) for name in both["norms"]]
+    acted = [policy.act(OBSERVATION) for policy in policies]
+    assert not np.array_equal(*acted)
+    assert [describe(policy).pop("dataset") for policy in policies] == ["toy", "wide"]
 
 
 def test_a_lost_average_is_missed(run):
