@@ -193,7 +193,7 @@ def describe(policy: Policy) -> dict[str, Any]:
     """The description of the policy that a client gets on connecting: enough to tell whether two
     answers came from the same weights, and what their numbers mean (None: not known)."""
     config, path, spoken = policy.config, policy.path, policy.spoken
-    identity: dict[str, Any] = {}
+    identity: dict[str, object] = {}
     if path is not None:
         step = checkpoint.read_state(path).step
         weights = checkpoint.weights_sha256(path)

@@ -36,12 +36,12 @@ def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     and fresh weights for whatever the tensors do not contain. Raises `WeightsError` for tensors
     that the model does not have."""
     state = model.state_dict()
-    own = {CODEBOOK, PRIOR}
+    remaining = {CODEBOOK, PRIOR}
     if SCALE in state and SCALE in tensors:
         learnt = model.get_parameter(SCALE).requires_grad
         same = CODEBOOK in tensors and torch.equal(tensors[CODEBOOK], state[CODEBOOK])
-        own |= set() if learnt and same else {SCALE}
-    weights = {name: tensor for name, tensor in tensors.items() if name not in own}
+        remaining |= set() if learnt and same else {SCALE}
+    weights = {name: tensor for name, tensor in tensors.items() if name not in remaining}
     for name, tensor in weights.items():
         if name not in state or state[name].shape != tensor.shape:
             has = tuple(state[name].shape) if name in state else "no such tensor"

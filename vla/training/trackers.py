@@ -30,7 +30,9 @@ class Trackers:
     def __init__(self) -> None:
         self._open: list[Tracker] = []
 
-    def open(self, names: Sequence[str], run: Path, step: int, settings: Mapping[str, Any]) -> None:
+    def open(
+        self, names: Sequence[str], run: Path, step: int, settings: Mapping[str, object]
+    ) -> None:
         """Opens those of these names. Raises `MissingPackage`."""
         for name in names:
             self._open.append(open_tracker(name, run, step, settings))

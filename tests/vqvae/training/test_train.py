@@ -77,10 +77,10 @@ def test_a_folder_to_work_in_loses_only_what_was_made_there(tmp_path, source):
     (work / "thesis.tex").write_text("x")
     options = TrainOptions(work=str(work), keep_work=True)
     run(tiny(4), source, tmp_path / "cb", options=options)
-    left = {"checkpoint.safetensors", "frames.json", "frames.u16", "thesis.tex"}
-    assert {path.name for path in work.iterdir()} == left
+    whole = {"checkpoint.safetensors", "frames.json", "frames.u16", "thesis.tex"}
+    assert {path.name for path in work.iterdir()} == whole
     run(tiny(4), source, tmp_path / "cb", options=options)  # finished already
-    assert {path.name for path in work.iterdir()} == left
+    assert {path.name for path in work.iterdir()} == whole
     run(tiny(4), source, tmp_path / "cb", options=replace(options, keep_work=False))
     assert [path.name for path in work.iterdir()] == ["thesis.tex"]
     run(tiny(4), source, tmp_path / "b", options=replace(options, keep_work=False))
