@@ -147,13 +147,13 @@ def forest_rows(compared: Sequence[Contrast]) -> list[ForestRow]:
     rows: list[ForestRow] = []
     for contrast in compared:
         low, high = contrast.interval
-        several = contrast.seeds > 1
+        known = contrast.limits_known
         rows.append(
             (
                 f"{contrast.a} - {contrast.b}",
                 100 * contrast.difference,
-                100 * low if several else None,
-                100 * high if several else None,
+                100 * low if known else None,
+                100 * high if known else None,
             )
         )
     return rows
