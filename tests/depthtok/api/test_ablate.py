@@ -226,6 +226,13 @@ def test_what_a_study_cannot_be(tmp_path, more, problem):
         depthtok.ablate(write(tmp_path, more=more))
 
 
+def test_a_seed_that_is_there_twice_is_refused():
+    """It would be listed, and averaged, as two trainings that agree: 50 ± 0 %."""
+    content = {"out": "o", "variants": ["tiny"], "train-vla": {"episodes": ["e"], "codes": ["c"]}}
+    with pytest.raises(ConfigError, match=r"`seeds` cannot be \[0, 1, 0\]"):
+        Study.read({**content, "seeds": [0, 1, 0]}, "f")
+
+
 def test_arms_may_have_stores_of_their_own():
     content = {
         "out": "o",
@@ -254,6 +261,9 @@ def test_depth_as_an_input_needs_a_codebook_to_play():
     study = Study.read(content, "f")
     assert study.played(Path("o/a"), "input")["codebook"] == Path("book")
     assert study.played(Path("o/b"), "")["codebook"] is None
+    later = Study.read({**content, "variants": {"a": {"model.depth.future": 4}}}, "f")
+    (run,) = api._runs(later.first(1), one_core=False)  # its predicted codes are of other frames
+    assert run.playing["codebook"] is None
 
 
 def test_a_report_concludes_from_files_that_lie_elsewhere(whole, tmp_path, played):
