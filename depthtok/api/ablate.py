@@ -130,11 +130,13 @@ def ablate(
 def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
     """Every run of a study, checked. On one core each has one thread, where the study does not say
     otherwise, so that its bits do not depend on how many run at once."""
+    from pipelines.evaluate.judged import knows_codes
+
     trainings = study.trainings(threads=1 if one_core else None)
     runs = []
     for (name, seed, out), (_, arguments) in zip(study.runs(), trainings, strict=True):
         depth = arguments["settings"].model.depth
-        playing = study.played(out, depth.target if depth.uses_depth else "")
+        playing = study.played(out, depth.target if knows_codes(depth) else "")
         places = study.results, study.log(name, seed)
         runs.append(SeedRun(*places, name, seed, out, arguments, playing, study.of_trials))
     return runs

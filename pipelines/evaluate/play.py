@@ -17,6 +17,7 @@ from depthtok.log import warn
 from depthtok.meaning import Meaning
 from depthtok.remote.repository import recorded
 from depthtok.required import fulfilled
+from pipelines.evaluate.judged import knows_codes
 from pipelines.evaluate.server import Server, plain
 from pipelines.sim.rollout import Player, Rollout
 from vla.config import Config
@@ -82,9 +83,9 @@ class PolicySource:
                 f"the actions of {self.address} take the codes of true depth",
                 remedy="give --codebook, the one that it was trained with",
             )
-        if self.codebook is not None and not config.model.depth.uses_depth:
+        if self.codebook is not None and not knows_codes(config.model.depth):
             raise ConfigError(
-                f"{self.address} was not trained to predict depth codes",
+                f"{self.address} was not trained to predict the depth codes of what it sees",
                 remedy="leave --codebook out",
             )
         return {
