@@ -287,10 +287,7 @@ class Arena:
     def _of(self, task: Task) -> Simulator:
         """The simulator, as this task has it: another one only for another scene."""
         simulator = self._simulator
-        if simulator is None or (simulator.task.scene, simulator.task.name) != (
-            task.scene,
-            task.name,
-        ):
+        if simulator is None or simulator.task.world != task.world:
             if simulator is not None:
                 simulator.close()
             self._simulator = simulator = self._build(task)
