@@ -59,10 +59,28 @@ def test_predicted_codes_are_judged_by_the_true_depth():
     assert 0 <= figures["code_agreement"] < 0.5
     assert 0 < figures["disparity_error"] < 1
     assert figures["early_disparity_error"] == figures["disparity_error"]  # three plans
+    assert figures["early_own_error"] == figures["disparity_error"]
     assert [len(panel) for panel in rollout.panels] == [rollout.plans] * 2
     true, said = rollout.panels
     assert np.ptp(np.stack(true)) > 0
     assert np.array_equal(said[0], said[-1])
+
+
+def test_an_early_error_does_not_know_how_the_trial_goes_on():
+    """Ten plans, and then an arm before the camera at one distance or another."""
+    grid, table = Codebook.load(BOOK).grid, np.tile(np.linspace(1.6, 0.9, 64)[:, None], (1, 64))
+    figures = []
+    for arm_m in (0.9, 0.5):
+        near = table.copy()
+        near[20:44, 20:44] = arm_m
+        depth = [*[table.astype(np.float32)] * 10, *[near.astype(np.float32)] * 20]
+        seeing = play.Seeing(Knowing(grid), BOOK, "cpu")
+        seeing._seen = [np.full(grid, 3, np.uint8)] * len(depth)
+        frames = [np.zeros((64, 64, 3), np.uint8)] * len(depth)
+        figures.append(seeing.measure(Rollout(False, 150, len(depth), frames, depth)))
+    first, second = figures
+    assert first["early_own_error"] == second["early_own_error"]
+    assert first["early_disparity_error"] > 1.5 * second["early_disparity_error"]
 
 
 @pytest.mark.parametrize(
