@@ -42,10 +42,13 @@ _FLAGS = {
     "software": "versions of torch, depthtok or Mesa",
     "meaning": "what the policy's actions mean (--gripper)",
     "accepted": "--accept",
+    "replan_steps": "--set replan_steps",
     "settle_steps": "--set settle_steps",
     "action_noise": "--set action_noise",
     "views": "--set views",
     "starts": "--set starts",
+    "sampler": "--set sampler",
+    "batch": "--set batch",
     "chosen_by": "how the checkpoint was chosen",
     "orientation": "orientation of images",
 }
