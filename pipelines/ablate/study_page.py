@@ -14,7 +14,8 @@ from pipelines.ablate.contrast import ROW, Contrast, contrasts
 from pipelines.ablate.foretelling import Foretelling, foretellings
 from pipelines.ablate.power import Cost, RateSpread
 from pipelines.ablate.seed_result import SeedResult
-from pipelines.evaluate.words import in_words
+from pipelines.evaluate.trials import DEFAULTS
+from pipelines.evaluate.words import WORDS, in_words
 
 POINTS = "difference of success rates, points (right of 0: the first is better)"
 
@@ -56,15 +57,48 @@ class ClosedLoop:
                 f"The primary difference is {compared[0].a} - {compared[0].b}; the others are not "
                 "corrected for their number."
             )
-        data = {result.data for results in self.arms.values() for result in results}
-        if len(data) > 1:
+        lines += self._of_stores()
+        if differing := self._differing():
             lines.append(
-                "The arms, or seeds, learnt from different stores: as the study asks for, or "
-                "because a store was made anew between them."
+                "The files of the seeds do not agree in what was played, or by what: "
+                f"{', '.join(differing)}. What they differ in may be a part of the differences."
             )
         if self.spread:
             lines.append(self.spread.words())
         return [*lines, *(one.told() for one in self.foretold)]
+
+    def _of_stores(self) -> list[str]:
+        """What is to be said of the stores that were learnt from: one line, or none."""
+        digests = {arm: {result.data for result in results} for arm, results in self.arms.items()}
+        mixed = [arm for arm, found in digests.items() if len(found) > 1]
+        if mixed:
+            return [
+                f"The seeds of {', '.join(mixed)} did not all learn from the same stores: one was "
+                "made anew between them, and what they differ in may be a part of the differences."
+            ]
+        groups: dict[str, list[str]] = {}
+        for arm, found in digests.items():
+            for data in found:
+                groups.setdefault(data, []).append(arm)
+        if len(groups) < 2:
+            return []
+        arms = "; ".join(", ".join(group) for group in groups.values())
+        return [
+            f"These arms did not learn from the same stores: {arms}. Where the study does not ask "
+            "for that (an arm without depth reads no codes), a store was made anew between them."
+        ]
+
+    def _differing(self) -> list[str]:
+        """In which words of the protocol, and of the software, the results differ; the protocol of
+        a study is one, but its files may come from several machines."""
+        played = [result for results in self.arms.values() for result in results if result.trials]
+        facts = [{**DEFAULTS, **r.protocol, "version of depthtok": r.version} for r in played]
+        names = sorted({name for one in facts for name in one})
+        return [
+            WORDS.get(name, name)
+            for name in names
+            if any(one.get(name) != facts[0].get(name) for one in facts)
+        ]
 
     def rows(self) -> list[list[object]]:
         """By arm: seeds, trials a seed, mean rate in % with its interval over seeds, all rates."""
@@ -147,13 +181,13 @@ def forest_rows(compared: Sequence[Contrast]) -> list[ForestRow]:
     rows: list[ForestRow] = []
     for contrast in compared:
         low, high = contrast.interval
-        several = contrast.seeds > 1
+        known = contrast.limits_known
         rows.append(
             (
                 f"{contrast.a} - {contrast.b}",
                 100 * contrast.difference,
-                100 * low if several else None,
-                100 * high if several else None,
+                100 * low if known else None,
+                100 * high if known else None,
             )
         )
     return rows
