@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 def require_device(name: str) -> None:
     """Raises `ConfigError` for what is no name of a device."""
-    known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name)
-    require(known, "device", name, "give auto, cpu, cuda, cuda:N or mps")
+    match = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name)
+    require(match, "device", name, "give auto, cpu, cuda, cuda:N or mps")
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ def watched(stage: Stage, requested: list[WorkPart]) -> Watch | None:
     present: dict[str, Part] = {}
     if (stage.out / ROOT).is_file():  # or it is planned
         existing = Store(stage.out)
-        there = sorted({*names} & {*existing.part_names})
-        present = {name: existing.part(name) for name in there}
+        names_present = sorted({*names} & {*existing.part_names})
+        present = {name: existing.part(name) for name in names_present}
     watch.look(names, present)
     return watch
 

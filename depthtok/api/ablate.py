@@ -117,7 +117,8 @@ def ablate(
 ) -> Ablation | PowerPlan:
     """Train arms over several seeds, play them, and say what differs.
 
-    Arms are presets, with ablations after a plus, or tables of settings. Rerun to resume.
+    Arms are presets, with ablations after a plus, or tables of settings. Rerun to resume. A
+    difference without --plan is refused.
 
     Example: depthtok ablate docs/ablation.toml
     """
