@@ -85,7 +85,7 @@ class EpisodeSink:
         self.clips = [Watched(episodes[row].frames(camera)) for row, camera in self.places]
         self.clips_to_come = Counter(row for row, _ in self.places)  # of each episode
         self.row = 0  # the current episode
-        self.failed: int | None = None  # the episode whose other clips are skipped
+        self.failed: set[int] = set()  # episodes whose other clips are skipped
         self.clip_frames = 0  # written of the current clip
         self.reported = 0  # frames of the current episode reported as done
         self.counts = ClipQuantiles(layout.encoding)
@@ -96,7 +96,7 @@ class EpisodeSink:
         """Writes a block, or records why its episode failed: that is not raised."""
         started = time.monotonic()
         row, camera = self.places[block.clip]
-        if row == self.failed:
+        if row in self.failed:
             return
         assert row == self.row, f"got a block of episode {row}, but {self.row} is not complete"
         try:
@@ -172,7 +172,7 @@ class EpisodeSink:
         episode = self.episodes[self.row]
         self.writer.fail(episode.key.index, reason)
         self._report(len(episode) * len(self.layout.cameras) - self.reported)
-        self.failed = self.row
+        self.failed.add(self.row)
         self._next_episode()
 
     def _next_episode(self) -> None:
