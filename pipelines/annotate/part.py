@@ -37,11 +37,8 @@ class DepthLayout:
         return self.encoding is DepthEncoding.FLOAT16
 
     def resized(self, clip: DepthClip) -> DepthClip:
-        """Estimated depth at the stored size; a pixel is valid where all it comes from is."""
-        transform = ImageTransform(size=self.size)
-        values = transform.depth(clip.values, clip.kind)
-        valid = transform.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
-        return DepthClip.of(values, clip.kind, valid)
+        """Estimated depth at the stored size."""
+        return ImageTransform(size=self.size).clip(clip)
 
 
 class FrameMeter:

@@ -152,8 +152,5 @@ class AlteredClip:
 
 def at_size(clip: DepthClip, size: Size) -> DepthClip:
     """Disparity at another size, bilinear."""
-    if clip.values.shape[1:] == size:
-        return clip
-    resize = ImageTransform(size=size)
-    valid = resize.depth(clip.valid.astype(np.float32), DepthKind.DISPARITY) > 0.999
-    return DepthClip.of(resize.depth(clip.values, DepthKind.DISPARITY), clip.kind, valid)
+    clip = clip.require(DepthKind.DISPARITY)
+    return clip if clip.values.shape[1:] == size else ImageTransform(size=size).clip(clip)

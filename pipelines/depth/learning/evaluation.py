@@ -26,14 +26,15 @@ def evaluate(
         if block.error or block.depth is None:
             failures[name_of(clip)], parts = block.error or "there is no depth", []
             continue
-        stored = ImageTransform(size=clip.depth.store.size)
-        kind = block.depth.kind
-        parts.append(DepthClip.of(stored.depth(block.depth.values, kind), kind))
+        parts.append(ImageTransform(size=clip.depth.store.size).clip(block.depth))
         if sum(map(len, parts)) == len(clip):
-            values = np.concatenate([part.values for part in parts])
+            values, valid = (
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("values", "valid")
+            )
             parts = []
             try:
-                yield _compared(clip, DepthClip.of(values, kind))
+                yield _compared(clip, DepthClip(values, valid, block.depth.kind))
             except SourceError as error:
                 failures[name_of(clip)] = error.problem
 
