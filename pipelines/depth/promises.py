@@ -34,8 +34,8 @@ def failure_of(name: str, error: Exception) -> SourceError:
 
 
 def numbers_of(name: str, answer: object) -> np.ndarray:
-    """An array or tensor that a package gave, as float32. Raises `SourceError` for anything else
-    than real numbers of one shape."""
+    """An array or tensor that a package gave, as float32 that torch takes: row by row in memory,
+    and writable. Raises `SourceError` for anything else than real numbers of one shape."""
     if isinstance(answer, Tensor):
         answer = answer.detach().cpu().float().numpy()
     try:
@@ -44,7 +44,7 @@ def numbers_of(name: str, answer: object) -> np.ndarray:
         raise SourceError(f"the estimator {name!r} gave depth of no shape: {error}") from None
     if values.dtype.kind not in "fiu":
         raise SourceError(f"the estimator {name!r} gave {values.dtype}; expected float32")
-    return values.astype(np.float32, copy=False)
+    return np.require(values, np.float32, ["C", "W"])
 
 
 def sound(depth: DepthClip) -> DepthClip:

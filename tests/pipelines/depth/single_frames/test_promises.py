@@ -65,6 +65,18 @@ class Tensors(Frames):
         return torch.from_numpy(values).to(torch.bfloat16).requires_grad_()
 
 
+class Flipped(Frames):
+    """Smaller than the frames, and a view of an array in another order."""
+
+    def spoil(self, values):
+        return values[:, ::-2, ::-2]
+
+
+class ReadOnly(Frames):
+    def spoil(self, values):
+        return np.broadcast_to(values[:, :1, :1], (len(values), 3, 4))
+
+
 class Negative(Frames):
     def spoil(self, values):
         return np.where(values > values.mean(), values, -values)
@@ -219,6 +231,15 @@ def test_a_lack_of_memory_is_no_clips_fault():
 def test_answers_that_are_no_numbers_are_said(offered, reason):
     (answer,) = answers(offered, 2)
     assert reason in answer
+
+
+def test_arrays_of_any_order_in_memory_are_taken():
+    red = clips(2)[0].frames[..., 0] + np.float32(1)
+    (values,) = answers(Flipped, 2)
+    np.testing.assert_allclose(values[:, 0, 0], red[:, -1, -1], rtol=1e-6)
+    np.testing.assert_allclose(values[:, -1, -1], red[:, 1, 1], rtol=1e-6)
+    (values,) = answers(ReadOnly, 2)
+    np.testing.assert_allclose(values, np.broadcast_to(red[:, :1, :1], values.shape), rtol=1e-6)
 
 
 def test_tensors_are_taken_and_what_is_below_0_is_invalid():
