@@ -114,9 +114,13 @@ class HeldEstimator:
         Raises `ConfigError` for what is no clip's fault.
         """
         done = frames = 0
+        refused = -1  # a clip of which a block was: what else comes of it is passed over
         try:
             for block in self._estimator.estimate(clips):
+                if isinstance(block, DepthBlock) and block.clip == refused:
+                    continue
                 checked = self._checked(block, clips, done, frames)
+                refused = done if checked.error and not block.error else refused
                 frames += len(checked.depth) if checked.depth is not None else 0
                 ended = bool(checked.error) or frames == len(clips[done])
                 done, frames = (done + 1, 0) if ended else (done, frames)

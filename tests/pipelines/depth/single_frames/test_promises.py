@@ -121,6 +121,16 @@ class Small(Video):
             yield DepthBlock(block.clip, DepthClip.of(values, DepthKind.METRES))
 
 
+class SmallByFrames(Video):
+    """A block a frame; those of clips of two frames are too small."""
+
+    def spoil(self, blocks):
+        for block in blocks:
+            step = 2 if len(block.depth) == 2 else 1
+            for frame in block.depth.values[:, None, ::step, ::step]:
+                yield DepthBlock(block.clip, DepthClip.of(frame, DepthKind.METRES))
+
+
 class Twice(Video):
     def spoil(self, blocks):
         yield from (block for block in blocks for _ in range(2))
@@ -291,6 +301,12 @@ def test_clips_that_are_not_whole_fail_with_their_frames_counted():
         "0 of 1 frames, and no reason",
     ]
     (small,) = answers(Small, 2)
+    assert small == "the estimator 'theirs' gave depth of [4, 5] px for frames of [8, 10] px"
+
+
+def test_what_still_comes_of_a_clip_that_failed_ends_nothing():
+    fine, small, other = answers(SmallByFrames, 3, 2, 1)
+    assert (len(fine), len(other)) == (3, 1)
     assert small == "the estimator 'theirs' gave depth of [4, 5] px for frames of [8, 10] px"
 
 
