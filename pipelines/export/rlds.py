@@ -41,7 +41,9 @@ TEXT, ACTION, STATE = "steps/language_instruction", "steps/action", f"{OBSERVATI
 
 
 def export_rlds(joined: Joined, config: ExportConfig, out: Path) -> Exported:
-    """Writes the data set to `out`, or goes on with it. Raises as `ExportDirectory.finished`."""
+    """Writes the data set to `out`, or goes on with it. Raises `ConfigError` for another rate than
+    the episodes have, and what `ExportDirectory.finished` raises."""
+    joined.rate(config.fps)
     directory = ExportDirectory(out, RLDS, RLDS, fingerprint(joined, config))
     record = directory.finished()
     is_new = record is None
@@ -249,6 +251,6 @@ class _RldsExport:
                 cameras.append(CameraFeatures(camera, key, *of_depth))
             else:
                 cameras.append(CameraFeatures(camera, key))
-        meaning = provenance.meaning_at(self.joined, self.config.fps or None)
+        meaning = provenance.meaning_at(self.joined, self.joined.rate(self.config.fps))
         keys = ColumnKeys(TEXT, ACTION, STATE)
         return schema_text(self._writer.name, meaning, cameras, keys)

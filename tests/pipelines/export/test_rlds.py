@@ -15,7 +15,7 @@ from pipelines.convert.description import requested_schema
 from pipelines.export import rlds
 from pipelines.inspect.summary import inspect
 from tests.commands.trainings import call
-from tests.pipelines.export.stores import exported, made, opened
+from tests.pipelines.export.stores import exported, made, opened, refused
 
 FORMAT = ("--format", "rlds", "--set", "episodes_per_shard=2")
 
@@ -55,6 +55,12 @@ def test_it_holds_pictures_as_they_were_depth_and_codes(out, stores):
         millimetres = depth.find_clip(episode.key, "wrist_image").stored(0, 3)
         assert millimetres.shape == (3, 256, 256)
         np.testing.assert_array_equal(raw.values(f"{path}_depth")[..., 0], millimetres)
+
+
+def test_another_rate_than_the_episodes_have_is_refused(stores, tmp_path):
+    words = ("export", stores / "episodes", "--out", tmp_path / "out", *FORMAT)
+    assert "says 20 frames per second, not 10" in refused(*words, "--set", "fps=10")
+    assert not (tmp_path / "out").exists()
 
 
 def test_depth_of_another_size_is_no_depth_of_the_pictures(out, stores, tmp_path):
