@@ -240,15 +240,13 @@ class _RldsExport:
 
     def _schema(self) -> str:
         depth = self.joined.depth
-        unit = {DepthEncoding.UINT16_MM: "mm", DepthEncoding.FLOAT32: "m"}
+        unit = "mm" if depth and depth.encoding is DepthEncoding.UINT16_MM else "m"
         cameras = []
         for name in self.joined.cameras:
             camera = self.joined.episodes.camera(name)
             key = f"{OBSERVATION}/{self._names[name]}"
-            metric = depth is not None and depth.kind == "metres" and name in depth.cameras
-            if metric and depth is not None and depth.encoding in unit:
-                of_depth = (f"{key}_depth", unit[depth.encoding], depth.size)
-                cameras.append(CameraFeatures(camera, key, *of_depth))
+            if depth and depth.kind == "metres" and name in depth.cameras:
+                cameras.append(CameraFeatures(camera, key, f"{key}_depth", unit, depth.size))
             else:
                 cameras.append(CameraFeatures(camera, key))
         meaning = provenance.meaning_at(self.joined, self.joined.rate(self.config.fps))
