@@ -283,7 +283,7 @@ class EstimatorSpec:
     kind: DepthKind
     weights: str  # content hash of the weights; "" for an estimator that has none
     precision: str = "float32"
-    input_size: int | None = None  # px, shorter side of what the network sees
+    input_size: int | None = None  # px, of what the network sees: most mean the shorter side
     licence: str = ""
     settings: tuple[tuple[str, str], ...] = ()
 
