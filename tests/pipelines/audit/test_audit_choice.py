@@ -124,6 +124,14 @@ def test_clips_of_an_episode_are_drawn_together():
     assert (often.low, often.high) == pytest.approx((once.low, once.high))
 
 
+def test_draws_in_parts_give_the_same_interval(monkeypatch):
+    values = {str(n): [v] for n, v in enumerate(np.random.default_rng(1).normal(size=37))}
+    whole = interval(values)
+    for at_once in (1, 37 * 7, 10_001):
+        monkeypatch.setattr("pipelines.audit.bootstrap.AT_ONCE", at_once)
+        assert interval(values) == whole
+
+
 def test_few_episodes_carry_no_interval():
     assert interval({}) is None
     assert interval({"a": []}) is None
