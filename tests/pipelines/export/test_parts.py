@@ -1,5 +1,7 @@
 """The parts of an export: names, cuts, ranges of packets, encoded clips, statistics, schemas."""
 
+import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -118,6 +120,12 @@ def test_what_a_video_cannot_hold_is_refused(tmp_path):
     odd, even = (np.zeros((side, 32, 3), np.uint8) for side in (33, 34))
     with pytest.raises(SourceError, match="33 x 32 px cannot be encoded"):
         write_clip(tmp_path / "a", [odd], RATE, rgb_codec(ExportConfig()))
+    with pytest.raises(SourceError, match="2 x 2 px cannot be encoded by libsvtav1"):
+        write_clip(tmp_path / "c", [even[:2, :2]], RATE, rgb_codec(ExportConfig()))
+    if sys.platform == "linux":  # what the encoder makes of its threads is undone
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    with pytest.raises(SourceError, match="8 x 8 px cannot be encoded by libx265"):
+        write_clip(tmp_path / "d", [np.zeros((8, 8), np.uint16)], RATE, depth_codec(ExportConfig()))
     frames = [even, even.transpose(1, 0, 2)]
     with pytest.raises(SourceError, match="frame 1 has 32 x 34 px, those before it 34 x 32"):
         write_clip(tmp_path / "b", frames, RATE, rgb_codec(ExportConfig()))
