@@ -94,6 +94,8 @@ def test_nothing_is_recommended_without_a_reason():
     assert chosen.best == ("a",)
     assert chosen.words() == "Recommended: a. It is the only one that can be taken."
     assert "mirrored" in chosen.excluded["m"]
+    few = Row("a", {"abs_rel": of(0.1)})  # the only one that can be taken, on some clips
+    assert choose([weak, wrong, few], apart).withheld.startswith("fewer than 5 episodes")
     assert "none of the estimators can be taken" in choose([weak, wrong], apart).withheld
     assert "demo's" in choose([demo, wrong], apart).withheld
 
