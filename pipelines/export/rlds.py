@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.disk.files import write_atomic
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.frames.kinds import SPANS
 from depthtok.json_values import JsonObject, value_of
 from depthtok.progress import progress
@@ -42,14 +43,17 @@ TEXT, ACTION, STATE = "steps/language_instruction", "steps/action", f"{OBSERVATI
 
 def export_rlds(joined: Joined, config: ExportConfig, out: Path) -> Exported:
     """Writes the data set to `out`, or goes on with it. Raises `ConfigError` for another rate than
-    the episodes have, and what `ExportDirectory.finished` raises."""
+    the episodes have and for cameras whose names meet, and what `ExportDirectory.finished` raises.
+    """
     joined.rate(config.fps)
     directory = ExportDirectory(out, RLDS, RLDS, fingerprint(joined, config))
     record = directory.finished()
     is_new = record is None
     if record is None:
+        of_new = _RldsExport(joined, config, out, directory)
+        of_new.require_distinct_features()
         directory.begin()
-        record = _RldsExport(joined, config, out, directory).written()
+        record = of_new.written()
     directory.end()
     files: Mapping = value_of(record, "files", dict)
     return Exported(
@@ -99,6 +103,18 @@ class _RldsExport:
         self._writer.finish()
         write_atomic(self.out / RLDS, json.dumps(record, indent=1, allow_nan=False) + "\n")
         return record
+
+    def require_distinct_features(self) -> None:
+        """Raises `ConfigError` where two things would be one feature: depth of a camera `x` and
+        the pictures of another that is called `x_depth`."""
+        counts = Counter(feature.path for feature in self._each_feature())
+        for path, count in counts.items():
+            if count > 1:
+                raise ConfigError(
+                    f"{count} things would be the feature {path}, by the names of the cameras "
+                    f"{', '.join(self.joined.cameras)}",
+                    remedy="export some of them: --camera NAME; or use --format lerobot",
+                )
 
     def _shards(self) -> list[tuple[str, int, int, list[int]]]:
         """Split, number, number of the split's shards, episodes: of every shard."""

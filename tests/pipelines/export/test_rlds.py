@@ -1,6 +1,7 @@
 """Exports as RLDS: what is in them, and back again."""
 
 import json
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -61,6 +62,21 @@ def test_another_rate_than_the_episodes_have_is_refused(stores, tmp_path):
     words = ("export", stores / "episodes", "--out", tmp_path / "out", *FORMAT)
     assert "says 20 frames per second, not 10" in refused(*words, "--set", "fps=10")
     assert not (tmp_path / "out").exists()
+
+
+def test_cameras_whose_features_would_have_one_name_are_refused(stores, tmp_path):
+    """Depth of `image` and the pictures of `image_depth`: one of them would be lost."""
+    text = (resources.files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
+    schema = tmp_path / "mine.toml"
+    schema.write_text(text.replace('name = "wrist_image"', 'name = "image_depth"'))
+    call("convert", stores / "rlds", "--schema", schema, "--out", tmp_path / "episodes")
+    depth = ["--estimator", "dataset", "--size", 64, "--out", tmp_path / "depth"]
+    call("annotate", tmp_path / "episodes", *depth)
+    words = ["export", tmp_path / "episodes", "--depth", tmp_path / "depth", "--format", "rlds"]
+    said = refused(*words, "--out", tmp_path / "both")
+    assert "steps/observation/image_depth" in said
+    assert not (tmp_path / "both").exists()
+    call(*words, "--camera", "image_depth", "--out", tmp_path / "one")
 
 
 def test_depth_of_another_size_is_no_depth_of_the_pictures(out, stores, tmp_path):
