@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tomllib
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,14 +10,17 @@ import av
 import numpy as np
 import pytest
 
+from depthtok.data import Camera
 from depthtok.errors import ConfigError, SourceError
 from depthtok.frames.depth_codes import codes_of
+from depthtok.meaning import Meaning
 from depthtok.stores.statistics import quantiles
 from pipelines.export import packets, statistics
 from pipelines.export.clips import depth_codec, rgb_codec, write_clip
 from pipelines.export.config import ExportConfig
 from pipelines.export.layout import file_path, runs
 from pipelines.export.names import keys_of
+from pipelines.export.schema_text import CameraFeatures, ColumnKeys, schema_text
 from pipelines.export.tables import cut
 
 RATE = Fraction("12.5")
@@ -211,3 +215,10 @@ def test_settings_that_make_no_sense(settings, match):
     with pytest.raises(ConfigError) as raised:
         ExportConfig(**settings)
     assert match in str(raised.value)
+
+
+def test_a_schema_takes_any_name():
+    camera = Camera('k\u00fcche \U0001f916 "1"', 4, 4)
+    features = CameraFeatures(camera, "observation.images.a")
+    text = schema_text("s", Meaning((), ()), [features], ColumnKeys("task", "action", "state"))
+    assert tomllib.loads(text)["camera"][0]["name"] == camera.name
