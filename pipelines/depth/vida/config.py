@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from depthtok.disk.bounds import too_large
-from depthtok.errors import ConfigError, did_you_mean
+from depthtok.errors import ConfigError
 from depthtok.required import fulfilled, one_of, require
 from pipelines.depth.single_frames.config import FrameConfig
 
@@ -68,17 +68,6 @@ CONFIGS: dict[str, ViDAConfig] = _RELATIVE | {
     for name, config in _RELATIVE.items()
 }
 """Every network by name: vits, vitb, vitl, tiny, and metric-vits, ..."""
-
-
-def config_named(name: str) -> ViDAConfig:
-    """The network of that name. Raises `ConfigError` for an unknown one."""
-    if name not in CONFIGS:
-        raise ConfigError(
-            f"there is no Video-Depth-Anything network {name!r}",
-            remedy=did_you_mean(name, list(CONFIGS)),
-        )
-    return CONFIGS[name]
-
 
 READERS = 4  # decoding threads per GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
