@@ -23,6 +23,7 @@ from depthtok.frames.kinds import SPANS
 from depthtok.json_values import JsonObject, value_of
 from depthtok.progress import progress
 from depthtok.sources.features import Feature, read_json
+from depthtok.sources.shards import INFO
 from depthtok.sources.write import RldsWriter
 from depthtok.stores.depth import DepthEncoding
 from depthtok.stores.stored_episode import StoredEpisode
@@ -46,7 +47,7 @@ def export_rlds(joined: Joined, config: ExportConfig, out: Path) -> Exported:
     the episodes have and for cameras whose names meet, and what `ExportDirectory.finished` raises.
     """
     joined.rate(config.fps)
-    directory = ExportDirectory(out, RLDS, RLDS, fingerprint(joined, config))
+    directory = ExportDirectory(out, RLDS, INFO, fingerprint(joined, config))
     record = directory.finished()
     is_new = record is None
     if record is None:
@@ -100,8 +101,8 @@ class _RldsExport:
             "features": {camera: self._keys_of_codes(camera) for camera in self.joined.cameras},
             "files": self.directory.files(paths),
         }
-        self._writer.finish()
         write_atomic(self.out / RLDS, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        self._writer.finish()
         return record
 
     def require_distinct_features(self) -> None:

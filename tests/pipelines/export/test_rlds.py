@@ -158,6 +158,28 @@ def test_stopped_it_goes_on_with_the_shards_that_are_there(out, stores, tmp_path
     assert "it was there" in exported(stores, tmp_path / "out", *FORMAT)
 
 
+def test_no_data_set_is_there_before_the_record_of_what_it_is(out, stores, tmp_path, monkeypatch):
+    """Without it, depth that was estimated would be taken for the data set's own."""
+    with monkeypatch.context() as patched:
+        write = rlds.write_atomic
+
+        def no_record(path, data):
+            if path.name == rlds.RLDS:
+                raise RuntimeError("killed here")
+            write(path, data)
+
+        patched.setattr(rlds, "write_atomic", no_record)
+        with pytest.raises(RuntimeError, match="killed here"):
+            exported(stores, tmp_path / "out", *FORMAT)
+    assert not (tmp_path / "out/dataset_info.json").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(rlds.RldsWriter, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            exported(stores, tmp_path / "out", *FORMAT)
+    assert "it was there" not in exported(stores, tmp_path / "out", *FORMAT)
+    assert tree_digest(tmp_path / "out") == tree_digest(out)
+
+
 def test_pictures_of_a_video_become_jpeg(tmp_path):
     from tests.pipelines.export.stores import WRITTEN
 
