@@ -44,7 +44,7 @@ FULL_SIZE = 504 * 504  # pixels of an input for which that is meant
 
 class DA3Network:
     """A network on a device, as `FrameNetwork` asks for it; moved there with the first frames.
-    Raises `ConfigError` for half precision."""
+    Raises `ConfigError` for half precision on a CPU."""
 
     def __init__(
         self,
