@@ -88,12 +88,6 @@ class ImageTransform:
         rule = Image.Resampling.NEAREST if kind.is_depth else Image.Resampling.BILINEAR
         return np.stack([_resize(frame, self.size, rule) for frame in values])
 
-    def clip(self, clip: DepthClip) -> DepthClip:
-        """A clip after the transform; a pixel is valid where all that it comes from is."""
-        values = self.depth(clip.values, clip.kind)
-        valid = self.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
-        return DepthClip.of(values, clip.kind, valid, clip.shift)
-
     def _cut(self, frames: np.ndarray) -> np.ndarray:
         if self.true_view is Orientation.UNKNOWN:
             raise ConfigError(

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthtok.data import QUANTILES, DepthBlock, DepthClip, DepthEstimator, ImageTransform
+from depthtok.data import QUANTILES, DepthBlock, DepthClip, DepthEstimator
 from depthtok.errors import SourceError
 from depthtok.stores import depth
 from depthtok.stores.depth import ClipQuantiles, DepthEncoding
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.stored_episode import StoredEpisode, StoredFrames
 from pipelines.annotate.watch import Watched
+from pipelines.depth.sizes import at_size
 from pipelines.stage import Advance
 
 
@@ -38,7 +39,7 @@ class DepthLayout:
 
     def resized(self, clip: DepthClip) -> DepthClip:
         """Estimated depth at the stored size."""
-        return ImageTransform(size=self.size).clip(clip)
+        return at_size(clip, self.size)
 
 
 class FrameMeter:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from depthtok.data import Camera, DepthClip, DepthKind, EpisodeKey, FrameClip, ImageTransform
+from depthtok.data import Camera, DepthClip, EpisodeKey, FrameClip, ImageTransform
 from depthtok.errors import SourceError
 
 CROP, SMALLER = 0.75, 0.7
@@ -148,9 +148,3 @@ class AlteredClip:
             "altered frames have no depth of their own",
             remedy="choose an estimator that needs RGB only",
         )
-
-
-def at_size(clip: DepthClip, size: Size) -> DepthClip:
-    """Disparity at another size, bilinear."""
-    clip = clip.require(DepthKind.DISPARITY)
-    return clip if clip.values.shape[1:] == size else ImageTransform(size=size).clip(clip)

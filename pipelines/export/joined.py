@@ -49,13 +49,13 @@ class Joined:
     def rate(self, stated: float) -> float | None:
         """Frames per second: the episodes' own, else what was stated; None where neither says it.
         Raises `ConfigError` where both do and differ."""
-        own = self.episodes.fps
-        if own and stated and own != stated:
+        rate = self.episodes.fps
+        if rate and stated and rate != stated:
             raise ConfigError(
-                f"{self.episodes.path} says {own:g} frames per second, not {stated:g}",
+                f"{self.episodes.path} says {rate:g} frames per second, not {stated:g}",
                 remedy="leave out --set fps",
             )
-        return own or stated or None
+        return rate or stated or None
 
     def grid(self, episode: StoredEpisode, camera: str) -> CodeGrid | None:
         """The codes of one camera; None where the episode does not have it."""
