@@ -79,8 +79,8 @@ which torch.compile joins; or `temporal_kernel.py`. Recorded where it is not fus
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is run. `memory_gb`, `windows` and `readers` change no byte of the output; all
-    else does, and is recorded with it.
+    """How a network is run. `memory_gb`, `windows`, `readers` and `settled` change no byte of the
+    output; all else does, and is recorded with it.
 
     By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
