@@ -38,16 +38,16 @@ def about_store(
 
 
 def requested_schema(
-    requested: str | None, name: str, path: object, out: Path, draft: Callable[[], str]
+    requested: str | None, name: str, path: object, store: Path, draft: Callable[[], str]
 ) -> Schema:
     """The requested schema, or the shipped one of data set `name` at `path`. Without either: that
-    with which the store `out` was begun, or a draft (TOML), named DRAFTED. Raises `SchemaError`
+    with which `store` was begun, or a draft (TOML), named DRAFTED. Raises `SchemaError`
     where none can be drafted, and for data that bring a schema of their own."""
     if schema := Schema.load(requested) if requested else Schema.find(name):
         return schema
-    begun = read_spec(out).what.get("schema") if is_store(out) else None
+    begun = read_spec(store).what.get("schema") if is_store(store) else None
     if isinstance(begun, dict):
-        return replace(Schema.from_json(begun), name=f"of {out}")
+        return replace(Schema.from_json(begun), name=f"of {store}")
     if brought := own_schema(path):
         raise SchemaError(
             f"no shipped schema fits the data set {name!r}, but it brings one",

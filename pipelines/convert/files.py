@@ -47,13 +47,15 @@ class FilesStage:
     out: Path
     config: ConvertConfig
     unit: str = "episodes"
+    begun: Path | None = None  # whose schema it has, where none is requested: of `out`, by default
 
     @cached_property
     def schema(self) -> Schema:
         """The requested schema, the shipped one or a draft, checked against the data set."""
         dataset, requested = self.dataset, self.config.schema
         draft = partial(files_draft, dataset)
-        schema = requested_schema(requested, dataset.name, dataset.path, self.out, draft)
+        begun = self.begun or self.out
+        schema = requested_schema(requested, dataset.name, dataset.path, begun, draft)
         return schema.fitted(dataset.features, dataset.name)
 
     @cached_property
