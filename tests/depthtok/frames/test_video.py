@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from depthtok.disk.images import ImageFiles
-from depthtok.errors import CorruptRecord
+from depthtok.errors import CorruptRecord, SourceUnavailable
 from depthtok.frames.video import VideoSource
+from depthtok.frames.video_decoder import VideoDecoder
 from depthtok.frames.video_index import packets
 from depthtok.sources.pixels import PixelFormat
 from depthtok.stores.stored_episode import View
@@ -125,3 +126,22 @@ def test_no_more_decoders_stay_open_than_are_allowed(video):
     for reader in readers:
         reader.close()
     assert len(shared.threaded.idle) == 8
+
+
+def test_what_could_not_be_read_for_a_while_is_read_anew(video, monkeypatch):
+    rows = packets(video).rows(np.arange(FRAMES) / RATE, 0)
+    shared = source()
+    reading = shared.frames([video], rows[:5])
+    next(reading)
+
+    def away(decoder, packets):
+        raise SourceUnavailable("the share is away", remedy="look at it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VideoDecoder, "_is_elsewhere", away)
+        with pytest.raises(SourceUnavailable, match="away"):
+            next(reading)
+    assert not shared.decoders.idle
+    reference = decoded(video)
+    (frame,) = shared.frames([video], rows[1:2])
+    np.testing.assert_array_equal(frame, reference[1 / RATE])
