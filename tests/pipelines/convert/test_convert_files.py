@@ -182,6 +182,28 @@ def test_a_video_that_changes_after_convert_is_noticed_when_read(tmp_path):
         frames(EpisodeStore(tmp_path / "ep"))
 
 
+@pytest.mark.parametrize("damage", ["no video", "no frames"])
+def test_a_video_that_is_none_any_more_is_a_finding_and_ends_no_check(tmp_path, damage):
+    root = write_v2(tmp_path / "set", [5, 6])
+    convert(root, tmp_path / "ep")
+    first, second = (root / f"videos/chunk-000/{TOP}/episode_{k:06d}.mp4" for k in (0, 1))
+    if damage == "no video":
+        first.write_bytes(bytes(first.stat().st_size))
+    else:
+        with av.open(str(first), "w", options={"movflags": "faststart"}) as out:
+            stream = out.add_stream("libx264", rate=RATE)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0, 0))))
+            out.mux(stream.encode())
+        data = first.read_bytes()
+        first.write_bytes(data[: data.index(b"mdat") + 4])  # the index alone
+    second.write_bytes(bytes(second.stat().st_size))
+    store = EpisodeStore(tmp_path / "ep")
+    (found,), others = (list(store.check_frames(part, 0)) for part in store.parts())
+    assert ("is not a video" if damage == "no video" else "has no frames") in found.problem
+    assert ["is not a video" in error.problem for error in others] == [True]
+
+
 def test_a_camera_of_one_flat_colour_is_absent(tmp_path):
     root = write_v2(tmp_path / "set", [5, 4])
     write_video(
@@ -312,6 +334,22 @@ def test_demonstrations_that_are_not_as_the_first_or_lie_elsewhere_fail_alone(tm
     assert "has frames uint8 (20, 20, 3), not uint8 (48, 64, 3)" in sizes
     assert all("lies in another file" in reason for reason in elsewhere)
     assert [len(episode) for episode in EpisodeStore(tmp_path / "ep")] == [6, 2]
+
+
+def test_a_demonstration_of_other_things_than_arrays_fails_alone(tmp_path):
+    file = write_demos(tmp_path / "set" / "demos.hdf5", [6, 5, 4, 3, 2])
+    with h5py.File(file, "a") as opened:
+        del opened["data/demo_1/actions"], opened["data/demo_2/actions"], opened["data/demo_3"]
+        opened["data/demo_1/actions"] = 3.0
+        opened["data/demo_2/actions/arm"] = np.zeros((4, 2))
+        opened["data/demo_3"] = 3.0
+    dataset = open_files(file.parent)
+    (group,) = dataset.groups("train", [])
+    episodes = dict(dataset.episodes(group, []))
+    for number in (1, 2):
+        assert f"demo_{number}, actions is no array" in episodes[number].problem
+    assert "demo_3 cannot be read" in episodes[3].problem
+    assert [len(episodes[number]) for number in (0, 4)] == [6, 2]
 
 
 def test_what_of_demonstrations_is_not_taken_is_said(tmp_path):
