@@ -24,6 +24,10 @@ class Raw:
     def __init__(self, steps, values):
         self.steps, self.data = steps, values
 
+    @property
+    def features(self):
+        return {}
+
     def __len__(self):
         return self.steps
 
