@@ -165,6 +165,12 @@ class GroupReader:
 
     def _episode(self, index: int, columns: dict[str, np.ndarray]) -> LeRobotEpisode:
         location = f"{self.files[0]}: episode {index}"
+        needed = [*self.images, *(["timestamp"] if self.videos[index] else [])]
+        for name in needed if TASK in columns else [*needed, "task_index"]:
+            if name not in columns:
+                raise CorruptRecord(
+                    f"{location} has no column {name!r} in its file", remedy="download it again"
+                )
         steps = len(columns["episode_index"])
         if steps != self.expected[index]:
             raise CorruptRecord(
