@@ -7,11 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from depthtok.data import Orientation
 from depthtok.errors import SchemaError
-from depthtok.sources.columns import FeatureFacts, feature
+from depthtok.sources.columns import FeatureFacts, feature, number_kind
 from depthtok.sources.table import SchemaTable
 from depthtok.stores.placeholders import NotMeasured
 
@@ -214,7 +212,7 @@ def _check_map(
     """Raises `SchemaError` unless `pixels` has one number per pixel and the image's size."""
     kinds = "ui" if integer else "uif"
     flat = pixels.shape[:2] if pixels.shape[2:] == (1,) else pixels.shape
-    numeric = pixels.kind in ("image", "tensor") and np.dtype(pixels.dtype).kind in kinds
+    numeric = pixels.kind in ("image", "tensor") and number_kind(pixels.dtype) in kinds
     if not numeric or len(flat) != 2:
         raise SchemaError(
             f"{location}: {key!r} is {pixels.kind} {pixels.dtype} {pixels.shape}",

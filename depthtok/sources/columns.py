@@ -56,6 +56,11 @@ def feature(features: Mapping[str, FeatureFacts], key: str, where: str) -> Featu
     return features[key]
 
 
+def number_kind(dtype: str) -> str:
+    """numpy's letter for a dtype: "f" for floats, "u", "i" and "b" for integers and bool."""
+    return "f" if dtype == "bfloat16" else np.dtype(dtype).kind  # which numpy does not know
+
+
 def numbers_a_step(features: Mapping[str, FeatureFacts], key: str, where: str) -> int:
     """The number of values per step of a feature. Raises `SchemaError` if it is not numeric."""
     source = feature(features, key, where)
