@@ -273,11 +273,16 @@ def _features(demo, file: Path) -> dict[str, NamedFeature]:
 def _task(attributes: Mapping[str, object]) -> str:
     """What LIBERO's attributes say is to be done; "" where they do not."""
     try:
-        problem = json.loads(str(attributes["problem_info"]))
+        problem = json.loads(_words(attributes["problem_info"]))
         text = problem["language_instruction"]
     except (KeyError, TypeError, ValueError):
-        return _task_of_name(str(attributes.get("bddl_file_name", "")))
+        return _task_of_name(_words(attributes.get("bddl_file_name", "")))
     return ("".join(text) if isinstance(text, list) else str(text)).strip(' "')
+
+
+def _words(value: object) -> str:
+    """The text of an attribute: of those of fixed length h5py gives the bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _task_of_name(path: str) -> str:
