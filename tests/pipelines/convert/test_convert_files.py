@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from depthtok.sources.opening import open_files
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.verify import verify_store
 from pipelines.config import ConvertConfig
+from pipelines.convert.description import DRAFTED
 from pipelines.convert.files import FilesStage
 from pipelines.plan import plan
 from pipelines.run import run
@@ -58,6 +60,16 @@ def test_a_schema_with_another_rate_than_the_data_set_is_said(tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "fps": 2 * RATE}))
     said = stage(root, tmp_path / "ep").watch().notes
     assert f"says {RATE:g} steps a second, the data set itself {2 * RATE:g}" in said[0]
+
+
+def test_a_copy_with_the_name_of_an_rlds_set_gets_a_draft(tmp_path):
+    """`viola` is shipped, for the features that RLDS gives it."""
+    copy = FilesStage(
+        open_files(write_v3(tmp_path / "viola", [3])), tmp_path / "ep", ConvertConfig()
+    )
+    assert (copy.schema.name, copy.schema.cameras[0].key) == (DRAFTED, TOP)
+    with pytest.raises(SchemaError, match="schema 'libero', data set 'viola'"):
+        _ = replace(copy, config=ConvertConfig(schema="libero")).schema
 
 
 def test_every_frame_of_v3_is_that_of_lerobots_own_reader(tmp_path):
@@ -386,4 +398,5 @@ def test_a_libero_problem_is_named_by_its_file():
     assert _task({"bddl_file_name": name}) == "turn on the stove"
     said = json.dumps({"language_instruction": "open the drawer"})
     assert _task({"bddl_file_name": name, "problem_info": said}) == "open the drawer"
+    assert _task({"problem_info": np.bytes_(said.encode())}) == "open the drawer"
     assert _task({}) == ""
