@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from depthtok.data import Orientation
 from depthtok.errors import SchemaError
 from depthtok.sources.columns import FeatureFacts, feature, number_kind
+from depthtok.sources.features import values_in
 from depthtok.sources.table import SchemaTable
 from depthtok.stores.placeholders import NotMeasured
 
@@ -198,7 +199,7 @@ def _depth_invalid(table: SchemaTable) -> tuple[float, ...]:
 
 def _check_flag(flag: FeatureFacts, key: str, location: str) -> None:
     """Raises `SchemaError` unless `flag` is one boolean per episode or step."""
-    if flag.kind not in ("scalar", "tensor") or flag.shape != () or flag.dtype != "bool":
+    if flag.kind not in ("scalar", "tensor") or values_in(flag.shape) != 1 or flag.dtype != "bool":
         raise SchemaError(
             f"{location}: present_key {key!r} is {flag.kind} of {flag.dtype} {flag.shape}",
             remedy="name a boolean of the episode, or leave present_key out: pictures of one flat "

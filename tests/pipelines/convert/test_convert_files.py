@@ -10,6 +10,8 @@ from pathlib import Path
 import av
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from depthtok.config import RunOptions
@@ -223,6 +225,24 @@ def test_a_camera_of_one_flat_colour_is_absent(tmp_path):
     )
     assert convert(root, tmp_path / "ep").absent == {"top": 1}
     assert [episode.absent("top") for episode in EpisodeStore(tmp_path / "ep")] == [False, True]
+
+
+def test_flags_of_the_data_set_say_which_camera_an_episode_lacks(tmp_path):
+    root = write_v2(tmp_path / "set", [5, 4, 3])
+    described = json.loads((root / "meta/info.json").read_text())
+    described["features"]["has_top"] = {"dtype": "bool", "shape": [1], "names": None}
+    (root / "meta/info.json").write_text(json.dumps(described))
+    for file, flag in zip(sorted(root.glob("data/*/*")), (True, False, True), strict=True):
+        table = pq.read_table(file)
+        pq.write_table(table.append_column("has_top", pa.array([flag] * len(table))), file)
+    black = [np.zeros((48, 64, 3), np.uint8)] * 3
+    write_video(root / f"videos/chunk-000/{TOP}/episode_000002.mp4", black)
+    (root / "schema.toml").write_text(
+        SCHEMA.replace(f'key = "{TOP}"', f'key = "{TOP}"\npresent_key = "has_top"')
+    )
+    outcome = convert(root, tmp_path / "ep")
+    assert [e.absent("top") for e in EpisodeStore(tmp_path / "ep")] == [False, True, True]
+    assert outcome.flags_against_pictures == {"top": {"seen": 1, "blank": 1}}
 
 
 def test_stages_travel_to_workers(tmp_path):
