@@ -17,7 +17,6 @@ from depthtok.frames.kinds import Rows
 from depthtok.sources.video_file import frame_stream, open_video, require_readable
 
 LARGEST_STAMP = 1 << 40
-MOST_FILES = 1 << 24
 NEAR = 0.25
 """Of the time between two frames: how far a time may be from the frame that it means."""
 

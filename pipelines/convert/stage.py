@@ -1,4 +1,4 @@
-"""convert: RLDS directory -> EpisodeStore. Every record is read once (`convert_shard.py`)."""
+"""convert: RLDS directory -> EpisodeStore. Every record is read once (`shard.py`)."""
 
 from __future__ import annotations
 
