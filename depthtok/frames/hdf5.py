@@ -6,6 +6,8 @@ CRC32C of the frame's values as they are in memory, little-endian.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from depthtok.frames.pool import Pool
 from depthtok.json_values import value_of
 
 NAME, VERSION, NEEDS = "hdf5", 1, "0.3"
+FAILURES = (OSError, KeyError, ValueError, TypeError, RuntimeError)  # of h5py
 CHUNK_CACHE = 64 << 20  # bytes of a dataset's decompressed chunks: one chunk may hold many frames
 AGAIN = "download it again, or leave it out"
 
@@ -46,17 +49,28 @@ def open_hdf5(path: Path) -> Iterator:
         except OSError as error:
             raise unreadable(path, error) from error
         with opened:
-            yield opened
+            try:
+                yield opened
+            except (OSError, KeyError, RuntimeError) as error:  # of a file that is damaged
+                raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> CorruptRecord:
     """The error for what HDF5 cannot read. Raises `SourceUnavailable` instead where the file
     system does not give it."""
+    require_there(path, error)
+    require_fetched(path)
+    return CorruptRecord(f"{path} cannot be read: {error}", remedy=AGAIN)
+
+
+def require_there(path: Path, error: Exception) -> None:
+    """Raises `SourceUnavailable` for an error of h5py that comes from the file system. That may be
+    a KeyError or a RuntimeError, which has the system's number only in its words."""
+    if number := re.search(r"\berrno = ([1-9]\d*)", str(error)):
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
     if isinstance(error, FileNotFoundError):
         raise unavailable(path, error, "cannot be read") from error
     require_given(path, error)
-    require_fetched(path)
-    return CorruptRecord(f"{path} cannot be read: {error}", remedy=AGAIN)
 
 
 def demo(number: int) -> str:
@@ -90,7 +104,7 @@ class DemoReader:
                 self._frames = self._file[f"{demo(number)}/{self._key}"]
                 self._number = number
             return np.asarray(self._frames[step])
-        except (OSError, KeyError, ValueError, IndexError) as error:
+        except (*FAILURES, IndexError) as error:
             raise unreadable(self.path, error) from error
 
 

@@ -154,7 +154,8 @@ class Demonstrations:
                 key: _rows(demo[key], self.features[key], number, steps, f"{where}, {key}")
                 for key in keys
             }
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except hdf5.FAILURES as error:
+            hdf5.require_there(group.paths(self.path)[0], error)
             raise CorruptRecord(f"{where} cannot be read: {error}", remedy=hdf5.AGAIN) from error
         task = self.tasks.get(group.files[0], "")
         return Demonstration(number, where, steps, task, self.features, columns, rows)

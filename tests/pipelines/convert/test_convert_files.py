@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 from dataclasses import replace
@@ -15,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.errors import CorruptRecord, SchemaError, StoreError
+from depthtok.errors import CorruptRecord, SchemaError, SourceUnavailable, StoreError
 from depthtok.format import human_bytes
+from depthtok.frames import hdf5
 from depthtok.sources.opening import open_files
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.verify import verify_store
@@ -382,6 +384,35 @@ def test_a_demonstration_of_other_things_than_arrays_fails_alone(tmp_path):
         assert f"demo_{number}, actions is no array" in episodes[number].problem
     assert "demo_3 cannot be read" in episodes[3].problem
     assert [len(episodes[number]) for number in (0, 4)] == [6, 2]
+
+
+def fails_from_now_on(file: Path) -> None:
+    """Every read of a file that this process has open is an error of the disk."""
+    with Path("/proc/self/mem").open("rb") as memory:  # whose first bytes nobody may read
+        for entry in Path("/proc/self/fd").iterdir():
+            if entry.is_symlink() and entry.readlink() == file:
+                os.dup2(memory.fileno(), int(entry.name))
+
+
+def test_a_share_that_is_away_ends_the_run_and_is_no_failure_of_demonstrations(tmp_path):
+    file = write_demos(tmp_path / "demos.hdf5", [12, 12, 12])
+    dataset = open_files(file)
+    (group,) = dataset.groups("train", [])
+    episodes = dataset.episodes(group, ["obs/agentview_rgb"])
+    assert len(next(episodes)[1]) == 12
+    fails_from_now_on(file)
+    with pytest.raises(SourceUnavailable, match="cannot be read now"):
+        next(episodes)
+
+
+@pytest.mark.parametrize(("number", "step"), [(0, 11), (1, 0)])
+def test_a_share_that_is_away_is_no_damage_of_a_frame(tmp_path, number, step):
+    file = write_demos(tmp_path / "demos.hdf5", [12, 12])
+    reader = hdf5.DemoReader(file, "obs/agentview_rgb")
+    reader.frame(0, 0)
+    fails_from_now_on(file)
+    with pytest.raises(SourceUnavailable, match="cannot be read now"):
+        reader.frame(number, step)
 
 
 def test_what_of_demonstrations_is_not_taken_is_said(tmp_path):
