@@ -61,21 +61,37 @@ class VideoDecoder:
         import av
 
         try:
-            if self._is_elsewhere(stamp):
-                self._seek(stamp)
-            while (frame := self._next_until(stamp)) is None:
-                if self._began == -math.inf:
-                    raise CorruptRecord(f"{self.path} has no frame at time stamp {stamp}")
-                self._seek_earlier()
+            frame = self._found(stamp)
         except av.FFmpegError as error:
             require_readable(self.path, error)
-            raise CorruptRecord(f"{self.path} cannot be decoded: {error}") from error
+            if not isinstance(error, OSError):
+                raise self._broken(error) from error
+            try:  # a share may have kept it back for a moment: what is damaged fails again
+                self.close()
+                self._open()
+                frame = self._found(stamp)
+            except av.FFmpegError as again:
+                raise self._broken(again) from again
         if self._checks.pop(stamp, None) != check:
             raise CorruptRecord(
                 f"{self.path}: the frame at time stamp {stamp} changed since it was indexed",
                 remedy="restore the file, or run `depthtok convert` again: it makes the parts of "
                 "changed files anew",
             )
+        return frame
+
+    def _broken(self, error: Exception) -> CorruptRecord:
+        return CorruptRecord(f"{self.path} cannot be decoded: {error}")
+
+    def _found(self, stamp: int):
+        """The frame with this time stamp, its packet unchecked. Raises `CorruptRecord` if there is
+        none, and what PyAV raises."""
+        if self._is_elsewhere(stamp):
+            self._seek(stamp)
+        while (frame := self._next_until(stamp)) is None:
+            if self._began == -math.inf:
+                raise CorruptRecord(f"{self.path} has no frame at time stamp {stamp}")
+            self._seek_earlier()
         return frame
 
     def _next_until(self, stamp: int):

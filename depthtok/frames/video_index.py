@@ -75,6 +75,20 @@ def packets(path: Path) -> Packets:
 
     Raises `CorruptRecord` for what is no video or has no time stamps, `SourceUnavailable`.
     """
+    base, rows, error = _read(path)
+    if isinstance(error, OSError):  # a share may have kept it back for a moment
+        base, rows, _ = _read(path)
+    if base is None:
+        raise CorruptRecord(f"{path} has no time base")
+    pts, size, crc = _columns(sorted(rows))
+    if len(np.unique(pts)) < len(pts):
+        raise CorruptRecord(f"{path} has several frames at one time")
+    return Packets(path, base, pts.astype(np.int64), size.astype(np.uint32), crc.astype(np.uint32))
+
+
+def _read(path: Path) -> tuple[Fraction | None, list[tuple[int, int, int]], Exception | None]:
+    """The time base of a video; time stamp, size and CRC32C of every packet, in the order of the
+    file; and the error at which they end, if they do."""
     import av
 
     rows: list[tuple[int, int, int]] = []
@@ -90,12 +104,8 @@ def packets(path: Path) -> Packets:
                 rows.append((packet.pts, packet.size, google_crc32c.value(bytes(packet))))
         except av.FFmpegError as error:
             require_readable(path, error)
-    if base is None:
-        raise CorruptRecord(f"{path} has no time base")
-    pts, size, crc = _columns(sorted(rows))
-    if len(np.unique(pts)) < len(pts):
-        raise CorruptRecord(f"{path} has several frames at one time")
-    return Packets(path, base, pts.astype(np.int64), size.astype(np.uint32), crc.astype(np.uint32))
+            return base, rows, error
+    return base, rows, None
 
 
 def _columns(rows: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

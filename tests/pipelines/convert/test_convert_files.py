@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 from dataclasses import replace
@@ -28,6 +27,7 @@ from pipelines.convert.files import FilesStage
 from pipelines.plan import plan
 from pipelines.run import run
 from tests.lerobot_sets import RATE, SCHEMA, picture, write_v2, write_v3, write_video
+from tests.shares import fails_from_now_on
 
 REAL = Path(__file__).parents[2] / "data/lerobot_v3"
 TOP = "observation.images.top"
@@ -384,14 +384,6 @@ def test_a_demonstration_of_other_things_than_arrays_fails_alone(tmp_path):
         assert f"demo_{number}, actions is no array" in episodes[number].problem
     assert "demo_3 cannot be read" in episodes[3].problem
     assert [len(episodes[number]) for number in (0, 4)] == [6, 2]
-
-
-def fails_from_now_on(file: Path) -> None:
-    """Every read of a file that this process has open is an error of the disk."""
-    with Path("/proc/self/mem").open("rb") as memory:  # whose first bytes nobody may read
-        for entry in Path("/proc/self/fd").iterdir():
-            if entry.is_symlink() and entry.readlink() == file:
-                os.dup2(memory.fileno(), int(entry.name))
 
 
 def test_a_share_that_is_away_ends_the_run_and_is_no_failure_of_demonstrations(tmp_path):
