@@ -19,7 +19,7 @@ import numpy as np
 from depthtok.disk.bytes_of import local_file
 from depthtok.disk.images import ImageFiles
 from depthtok.disk.lfs import require_fetched
-from depthtok.disk.regular import require_file, require_given, unavailable
+from depthtok.disk.regular import TROUBLES, require_file, require_given, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage, SourceError
 from depthtok.frames.kinds import Pixels, Rows, file_numbers, one_by_one, positions
 from depthtok.frames.pool import Pool
@@ -28,7 +28,7 @@ from depthtok.json_values import value_of
 NAME, VERSION, NEEDS = "hdf5", 1, "0.3"
 FAILURES = (OSError, KeyError, ValueError, TypeError, RuntimeError)  # of h5py
 CHUNK_CACHE = 64 << 20  # bytes of a dataset's decompressed chunks: one chunk may hold many frames
-AGAIN = "download it again, or leave it out"
+AGAIN, CANNOT = "download it again, or leave it out", "cannot be read"
 
 
 @contextmanager
@@ -66,11 +66,13 @@ def unreadable(path: Path, error: Exception) -> CorruptRecord:
 def require_there(path: Path, error: Exception) -> None:
     """Raises `SourceUnavailable` for an error of h5py that comes from the file system. That may be
     a KeyError or a RuntimeError, which has the system's number only in its words."""
-    if number := re.search(r"\berrno = ([1-9]\d*)", str(error)):
-        error = OSError(int(number[1]), os.strerror(int(number[1])))
     if isinstance(error, FileNotFoundError):
-        raise unavailable(path, error, "cannot be read") from error
+        raise unavailable(path, error, CANNOT) from error
     require_given(path, error)
+    number = re.search(r"\berrno = (\d+)", str(error))
+    code = int(number[1]) if number else 0
+    if code in TROUBLES:  # others, such as ENOENT, may be of a file that this one links to
+        raise unavailable(path, OSError(code, os.strerror(code)), CANNOT) from error
 
 
 def demo(number: int) -> str:

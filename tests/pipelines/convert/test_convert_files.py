@@ -371,19 +371,22 @@ def test_demonstrations_that_are_not_as_the_first_or_lie_elsewhere_fail_alone(tm
 
 
 def test_a_demonstration_of_other_things_than_arrays_fails_alone(tmp_path):
-    file = write_demos(tmp_path / "set" / "demos.hdf5", [6, 5, 4, 3, 2])
+    file = write_demos(tmp_path / "set" / "demos.hdf5", [6, 5, 4, 3, 2, 1])
     with h5py.File(file, "a") as opened:
         del opened["data/demo_1/actions"], opened["data/demo_2/actions"], opened["data/demo_3"]
         opened["data/demo_1/actions"] = 3.0
         opened["data/demo_2/actions/arm"] = np.zeros((4, 2))
         opened["data/demo_3"] = 3.0
+        del opened["data/demo_4/actions"]
+        opened["data/demo_4/actions"] = h5py.ExternalLink("nowhere.hdf5", "actions")
     dataset = open_files(file.parent)
     (group,) = dataset.groups("train", [])
     episodes = dict(dataset.episodes(group, []))
     for number in (1, 2):
         assert f"demo_{number}, actions is no array" in episodes[number].problem
-    assert "demo_3 cannot be read" in episodes[3].problem
-    assert [len(episodes[number]) for number in (0, 4)] == [6, 2]
+    for number in (3, 4):
+        assert f"demo_{number} cannot be read" in episodes[number].problem
+    assert [len(episodes[number]) for number in (0, 5)] == [6, 1]
 
 
 def test_a_share_that_is_away_ends_the_run_and_is_no_failure_of_demonstrations(tmp_path):
