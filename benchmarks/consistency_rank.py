@@ -3,8 +3,8 @@
     python benchmarks/consistency_rank.py EPISODES TRUE_DEPTH --clips 12 --frames 4
 
 Estimators of graded quality are made of one network: its weights with more and more noise (a share
-of each tensor's standard deviation), its input smaller and smaller, and one that answers the mean
-of each row of the true depth, whatever the image. Each is held against itself (no truth), and its
+of each tensor's standard deviation), its input smaller and smaller, and one that answers "further
+down is nearer", whatever the image. Each is held against itself (no truth), and its
 depth of the same frames against the truth. Printed are both figures of each, and Spearman's rank
 correlation between them, over the estimators and over pairs within each kind of spoiling.
 """
@@ -37,7 +37,7 @@ SIDES = (112, 84, 70, 56)
 
 
 @dataclass(frozen=True)
-class RowMeans:
+class Slope:
     """Answers one disparity per row, whatever the image: nearer further down."""
 
     spec = EstimatorSpec("rows", DepthKind.DISPARITY, "none")
@@ -79,7 +79,7 @@ def estimators(network: str, folder: Path) -> Iterator[tuple[str, str, DepthEsti
             f"{network}, input of {side} px",
             entry.build(None, RunConfig(input_size=side), device),
         )
-    yield "no image", "mean of rows", RowMeans()
+    yield "no image", "a slope of rows", Slope()
 
 
 def error(estimator: DepthEstimator, clip: FrameClip, true: StoredDepth, frames: int) -> float:
@@ -100,7 +100,9 @@ def error(estimator: DepthEstimator, clip: FrameClip, true: StoredDepth, frames:
 
 
 def spearman(x: list[float], y: list[float]) -> float:
-    ranks = [np.argsort(np.argsort(values)) for values in (x, y)]
+    """Rank correlation; equal values share the mean of their ranks."""
+    columns = (np.array(values)[:, None] for values in (x, y))
+    ranks = [(c > c.T).sum(axis=1) + (c >= c.T).sum(axis=1) for c in columns]
     return float(np.corrcoef(*ranks)[0, 1])
 
 

@@ -181,7 +181,7 @@ def main() -> None:
         about = {"model": options.preset + change, "cameras": cameras, "batch": options.batch}
         for row in measure(config, device, ceilings, options):
             print(told(about | row))
-            if options.json and "ms" in row:
+            if options.json:
                 with options.json.open("a") as file:
                     file.write(json.dumps({**about, **row, "device": name}) + "\n")
 

@@ -68,14 +68,14 @@ class CodePredictor(nn.Module):
 def train(
     episodes: str | Path, codes: str | Path, camera: str | None = None, steps: int = 200
 ) -> list[float]:
-    """Trains for so many batches of 16 on a CPU; returns the loss of each."""
+    """Trains for so many batches of at most 16 on a CPU; returns the loss of each."""
     torch.manual_seed(0)
     data = FramesWithCodes(episodes, codes, camera)
     network = CodePredictor(data.codes.grid)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     losses: list[float] = []
     while len(losses) < steps:
-        for frames, targets in DataLoader(data, batch_size=16, shuffle=True, drop_last=True):
+        for frames, targets in DataLoader(data, batch_size=16, shuffle=True):
             loss = nn.functional.cross_entropy(network(frames), targets)
             optimizer.zero_grad()
             loss.backward()

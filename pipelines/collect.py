@@ -10,6 +10,8 @@ workers. The data set is assembled from the parts, in order, once the last one e
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -130,11 +132,9 @@ class CollectStage:
         if config.demos:
             settings["demos"] = [self.replays.fingerprint(path) for path in config.demos]
         else:
-            names = ("suite", "seed", "noise", "variety", "official_init_states")
+            names = ["suite", "seed", "noise", "variety", "official_init_states"]
+            names += ["views", "starts", "renderings"] * bool(config.views or config.starts)
             settings |= {name: getattr(config, name) for name in names}
-            if config.views or config.starts:
-                drawn = ("views", "starts", "renderings")
-                settings |= {name: getattr(config, name) for name in drawn}
         about = {"versions": self.benchmark.versions()}
         shards = {_split(number): count for number, count in self.counts.items()}
         return StoreSpec("recording", "collect", VERSION, settings, about, "", shards)
@@ -165,17 +165,19 @@ class CollectStage:
         mark = self.out / WRITTEN
         if mark.is_file() and mark.read_text() == self._state():
             return
-        failed = sum(1 for _ in self._parts(BAD))
-        renderings = self.config.renderings
-        failures, total = failed * renderings, sum(self.counts.values()) * renderings
-        if failed:
-            self._write(self.out_dir / FAILED, BAD, f"{failures} failed episodes of {total}. ")
-        if failed == len(Store(self.out).part_names):
-            raise SourceError(
-                f"none of {total} episodes succeeded; they are in {self.out_dir / FAILED}",
-                remedy="choose other tasks, or less --noise and --variety",
-            )
-        self._write(self.out_dir, GOOD, f"{total - failures} of {total} episodes: the successful. ")
+        files = Counter(name for part in Store(self.out).parts() for name in part.manifest["files"])
+        # Of a motion without any action there is no recording: it is neither good nor bad.
+        counted = files[GOOD], files[BAD], sum(self.counts.values())
+        good, bad, total = (motions * self.config.renderings for motions in counted)
+        if bad:
+            self._write(self.out_dir / FAILED, BAD, f"{bad} failed episodes of {total}. ")
+        else:  # those of a former run that were retried
+            shutil.rmtree(self.out_dir / FAILED, ignore_errors=True)
+        if not good:
+            folder = f"; they are in {self.out_dir / FAILED}" if bad else ""
+            remedy = "choose other tasks, or less --noise and --variety"
+            raise SourceError(f"none of {total} episodes succeeded{folder}", remedy=remedy)
+        self._write(self.out_dir, GOOD, f"{good} of {total} episodes: the successful. ")
         write_atomic(mark, self._state())
 
     def _state(self) -> str:
@@ -193,8 +195,7 @@ class CollectStage:
         for shard in folder.glob(f"{self.name}-{SPLIT}.tfrecord-*"):
             shard.unlink(missing_ok=True)  # another job may be assembling the same
         declared = features(self.config.size, self.benchmark.layout)
-        description = counts + self._description()
-        writer = RldsWriter(folder, self.name, DATA_VERSION, declared, description)
+        writer = RldsWriter(folder, self.name, DATA_VERSION, declared, counts + self._description())
         episodes = (
             values for part in self._parts(record) for values in _values(part.path / record, writer)
         )
@@ -236,10 +237,8 @@ def _values(path: Path, writer: RldsWriter) -> Iterator[EpisodeValues]:
     for record in read_records(path):
         raw = RawEpisode(path, 0, 0, record.data, writer.features)
         readers: dict[str, Callable[[str], object]] = {"image": raw.items, "text": raw.text}
-        yield {
-            name: readers.get(feature.kind, raw.values)(name)
-            for name, feature in writer.features.items()
-        }
+        declared = writer.features.items()
+        yield {name: readers.get(feature.kind, raw.values)(name) for name, feature in declared}
 
 
 _: type[Stage] = CollectStage
@@ -264,13 +263,14 @@ class _Recorder:
 
     def _of(self, number: int) -> Simulator:
         task = self._stage.tasks[number]
-        if self._simulator is None or self._simulator.task != task:
-            if self._simulator is not None:
-                self._simulator.close()
-                self._simulator = None
-            benchmark = self._stage.benchmark
-            size = self._stage.config.size
+        if self._simulator is not None and self._simulator.task.world != task.world:
+            self._simulator.close()
+            self._simulator = None
+        if self._simulator is None:
+            size, benchmark = self._stage.config.size, self._stage.benchmark
             self._simulator = benchmark.open(task, size, benchmark.settle_steps)
+        elif self._simulator.task != task:  # it still has the last episode's view and start
+            self._simulator.vary(task)
         return self._simulator
 
     def _demonstrate(

@@ -14,11 +14,9 @@ from pathlib import Path
 from depthtok.api.study import Study
 from depthtok.config import load_toml
 from depthtok.pages.plots import draw_forest
-from pipelines.ablate.foretelling import WHEN
 from pipelines.ablate.seed_result import SeedResult
 from pipelines.ablate.study_page import ClosedLoop, forest_rows
 
-EARLY = next(iter(WHEN.values()))
 INKS = 'style="color: #64748b; --line: #94a3b855"'  # readable on white and on black
 
 
@@ -38,7 +36,7 @@ def figures(shown: ClosedLoop) -> dict[str, str]:
     title = "Differences of success rates, 95 % intervals of trainings and trials"
     drawn = {"differences": draw_forest(title, rows, "points", wide=False)}
     for one in shown.foretold:
-        if one.when == EARLY and "foretelling" not in drawn:
+        if "foretelling" not in drawn:  # the first is of the first plans
             title = f"{one.arm}: success by the error of predicted codes in {one.when}"
             drawn["foretelling"] = draw_forest(title, one.rows(), "% of trials won", wide=False)
     return {name: str(svg).replace("<svg", f"<svg {INKS}", 1) for name, svg in drawn.items()}

@@ -14,7 +14,7 @@ from depthtok.api.study import Study
 from depthtok.api.train_vla import train_vla
 from depthtok.config import load_toml, to_json
 from depthtok.errors import DepthtokError, StaleStore, as_type
-from depthtok.log import announce
+from depthtok.log import announce, warn
 
 if TYPE_CHECKING:
     from pipelines.ablate.power import PowerPlan
@@ -56,19 +56,25 @@ class SeedRun:
     def config(self) -> Config:
         return self.training["settings"]
 
+    @property
+    def path(self) -> Path:
+        """The file of what remains of it."""
+        from pipelines.ablate.seed_result import SeedResult
+
+        return SeedResult.path(self.results, self.arm, self.seed)
+
     def result(self) -> SeedResult | None:
-        """What remains of it, if it is finished. Raises `StaleStore` where that is of other
-        settings."""
+        """What remains of it, if it is finished: None, too, where [eval] was another one. Raises
+        `StaleStore` where the training's settings were."""
         from pipelines.ablate.seed_result import SeedResult
         from vla.config import Config
 
-        path = SeedResult.path(self.results, self.arm, self.seed)
-        if not path.is_file():
+        if not self.path.is_file():
             return None
-        result = SeedResult.read(path)
+        result = SeedResult.read(self.path)
         if Config.from_json(result.config) != self.config:
             raise StaleStore(
-                f"{path} is of other settings than the study's",
+                f"{self.path} is of other settings than the study's",
                 remedy="give the same settings, or another `out`",
             )
         return result if to_json(result.playing) == to_json(self.of_trials) else None
@@ -130,11 +136,13 @@ def ablate(
 def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
     """Every run of a study, checked. On one core each has one thread, where the study does not say
     otherwise, so that its bits do not depend on how many run at once."""
+    from pipelines.evaluate.judged import knows_codes
+
     trainings = study.trainings(threads=1 if one_core else None)
     runs = []
     for (name, seed, out), (_, arguments) in zip(study.runs(), trainings, strict=True):
         depth = arguments["settings"].model.depth
-        playing = study.played(out, depth.target if depth.uses_depth else "")
+        playing = study.played(out, depth.target if knows_codes(depth) else "")
         places = study.results, study.log(name, seed)
         runs.append(SeedRun(*places, name, seed, out, arguments, playing, study.of_trials))
     return runs
@@ -205,11 +213,18 @@ def _concluded(
 
 
 def _finished(study: Study, runs: Sequence[SeedRun]) -> dict[str, list[SeedResult]]:
-    """The results that there are, by arm, in the order of the seeds."""
+    """The results that there are, by arm, in the order of the seeds; says which files are left out
+    for trials of other settings."""
     results: dict[str, list[SeedResult]] = {name: [] for name in study.variants}
+    others = []
     for run in runs:
         if (result := run.result()) is not None:
             results[run.arm].append(result)
+        elif run.path.is_file():
+            others.append(str(run.path))
+    if others:
+        which = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
+        warn(f"left out, as the trials were of other settings than [eval] has now: {which}")
     return results
 
 

@@ -68,6 +68,7 @@ class Study:
         """From TOML values. Raises `ConfigError` for what is unknown, missing or mistyped."""
         content = {"seeds": (0, 1, 2), **content}
         values = read_tables(content, _KINDS, _NEEDED, where, _EXAMPLE)
+        _require_distinct(values["seeds"], where)
         variants = dict(_variants(values["variants"], where))
         flags = _flags(values["train-vla"], f"{where}: [train-vla]", read(train_vla), _DECIDED)
         if not flags.get("episodes") and not all(
@@ -128,8 +129,9 @@ class Study:
         return trainings
 
     def played(self, run: Path, depth: str) -> dict[str, Any] | None:
-        """The arguments with which a run is played; `depth` is its depth expert's target ("" if it
-        uses none). Raises `ConfigError` for true depth as an input without a codebook."""
+        """The arguments with which a run is played; `depth` is its depth expert's target ("" if
+        that is not the codes of what it sees). Raises `ConfigError` for true depth as an input
+        without a codebook."""
         if self.playing is None:
             return None
         flags = {**self.playing, "policy": str(run), "out": run / "eval"}
@@ -148,6 +150,15 @@ class Study:
         if self.playing is None:
             return None
         return {name: to_json(v) for name, v in self.playing.items() if name not in _OF_PLACE}
+
+
+def _require_distinct(seeds: tuple[int, ...], where: str) -> None:
+    """Raises `ConfigError` for a seed that is there twice: its training would count as two that
+    agree."""
+    if len({*seeds}) < len(seeds):
+        raise ConfigError(
+            f"{where}: `seeds` cannot be {list(seeds)}", remedy="give each seed once: [0, 1, 2]"
+        )
 
 
 def _flags(

@@ -41,8 +41,8 @@ def _lines(outcome: Outcome, out: Path, settings: CollectConfig) -> tuple[list[s
         f"{human_duration(outcome.seconds)}"
     ]
     lines += [f"failed: {f.key}: {f.reason}" for f in outcome.failures[:SHOWN_FAILURES]]
-    if outcome.failures:
-        lines.append(f"{len(outcome.failures)} failed episodes are in {out / 'failed'}")
+    if (folder := out / "failed").is_dir():  # not before the last episode is there
+        lines.append(f"{len(outcome.failures)} failed; what was recorded of them is in {folder}")
     lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.left or outcome.given_up:
         lines.append(f"{outcome.left} episodes are not done yet: the same command goes on")

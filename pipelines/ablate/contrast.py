@@ -6,7 +6,8 @@ crossed random effects; where trials do not differ beyond their noise, MS_seed /
 the interval is that of the paired t test over seeds. Degrees of freedom by Satterthwaite.
 
 The test is over seeds: paired, by Student's t. The interval asks for more, namely that the
-difference would be seen with other trials, too.
+difference would be seen with other trials, too. Where all seeds have the same difference (few
+trials, or all won) no spread is seen: the test is that of signs, and the interval is not known.
 """
 
 # S seeds of both arms, K trials of all their trainings
@@ -33,10 +34,10 @@ class Contrast:
     seeds: int
     trials: int
     rates: tuple[float, float]
-    half: float  # of the 95 % interval; NaN for one seed
+    half: float  # of the 95 % interval; NaN for one seed, and where no spread is seen
     p_value: float  # paired t test over seeds; NaN for one seed
     testable: tuple[float, float, float]  # smallest difference with 80 % power: by the spread seen,
-    #                                       and by the ends of its 95 % interval
+    #                                       and by the ends of its 95 % interval; NaN: none is seen
     by_seed: tuple[float, ...]
 
     @property
@@ -75,8 +76,15 @@ class Contrast:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %, of both levels."""
+        """95 %, of both levels; all that there could be where it is not known."""
+        if not self.limits_known:
+            return -1.0, 1.0
         return max(-1.0, self.difference - self.half), min(1.0, self.difference + self.half)
+
+    @property
+    def limits_known(self) -> bool:
+        """Whether the interval is: one seed has none, nor have seeds that all say the same."""
+        return not math.isnan(self.half)
 
     @property
     def verdict(self) -> str:
@@ -96,6 +104,11 @@ class Contrast:
         name = f"{self.a} - {self.b}"
         if self.seeds < 2:
             return f"{name}: trainings of one seed tell nothing of other seeds; no test was made."
+        if math.isnan(self.testable[0]):
+            return (
+                f"{name}: all trials of {self.seeds} seeds have one difference, so that no spread "
+                "is seen, and what was testable is not known."
+            )
         points, low, high = (math.ceil(100 * value) for value in self.testable)
         return (
             f"{name}: differences under {points} points were not testable with {self.seeds} seeds "
@@ -106,16 +119,16 @@ class Contrast:
 
     def row(self) -> list[str | int | float]:
         """Cells of a table, in points."""
-        low, high = (f"{100 * x:+.1f}" if self.seeds > 1 else "unknown" for x in self.interval)
+        low, high = (f"{100 * x:+.1f}" if self.limits_known else "unknown" for x in self.interval)
         p_value = f"{self.p_value:.2g}" if self.seeds > 1 else "no test"
         difference = f"{100 * self.difference:+.1f}"
         name = f"{self.a} - {self.b}"
         return [name, self.seeds, self.trials, difference, low, high, p_value, self.verdict]
 
     def to_json(self) -> dict[str, object]:
-        """Plain values; None for what one seed cannot tell."""
-        low, high = self.interval if self.seeds > 1 else (None, None)
-        several = self.seeds > 1
+        """Plain values; None for what is not known."""
+        low, high = self.interval if self.limits_known else (None, None)
+        several, testable = self.seeds > 1, not math.isnan(self.testable[0])
         names = ("testable", "testable_low", "testable_high")
         return {
             "a": self.a,
@@ -130,7 +143,7 @@ class Contrast:
             "p_value": self.p_value if several else None,
             "p_signs": self.p_signs if several else None,
             "by_seed": list(self.by_seed),
-            **{n: v if several else None for n, v in zip(names, self.testable, strict=True)},
+            **{n: v if testable else None for n, v in zip(names, self.testable, strict=True)},
             "verdict": self.verdict,
         }
 
@@ -139,9 +152,12 @@ ROW = ("difference", "seeds", "trials", "points", "from", "to", "p (paired t)", 
 
 
 def _interval(table: Float64[np.ndarray, "S K"]) -> float:
-    """Half the 95 % interval of the mean, with seeds and trials as crossed random effects."""
+    """Half the 95 % interval of the mean, with seeds and trials as crossed random effects; NaN
+    where no spread between seeds is seen."""
     seeds, trials = table.shape
     rows, columns, mean = table.mean(axis=1), table.mean(axis=0), table.mean()
+    if _alike(rows):
+        return math.nan
     of_seeds = trials * rows.var(ddof=1)
     if trials < 2:
         return limit_of(CERTAIN, seeds - 1) * math.sqrt(of_seeds / (seeds * trials))
@@ -150,26 +166,33 @@ def _interval(table: Float64[np.ndarray, "S K"]) -> float:
     of_rest = float((rest**2).sum()) / freedom
     of_trials = max(seeds * columns.var(ddof=1) - of_rest, 0.0)
     total = of_seeds + of_trials
-    if not total:
-        return 0.0
     parts = of_seeds**2 / (seeds - 1)
     if of_trials:
         parts += (of_trials + of_rest) ** 2 / (trials - 1) + of_rest**2 / freedom
-    degrees = max(1, min(round(total**2 / parts), seeds * trials)) if parts else seeds - 1
+    degrees = max(1, min(round(total**2 / parts), seeds * trials))
     return limit_of(CERTAIN, degrees) * math.sqrt(total / (seeds * trials))
 
 
 def _p_value(by_seed: Float64[np.ndarray, " S"]) -> float:
-    """Two-sided, of a paired t test."""
+    """Two-sided, of a paired t test; of the signs where all differences are the same."""
+    if _alike(by_seed):
+        return sign_flip(by_seed)
     error = by_seed.std(ddof=1) / math.sqrt(len(by_seed))
-    if not error:
-        return 1.0 if not by_seed.mean() else sign_flip(by_seed)
     return beyond(abs(float(by_seed.mean())) / error, len(by_seed) - 1)
+
+
+def _alike(differences: Float64[np.ndarray, " n"]) -> bool:
+    """Whether all differences are the same. Their standard deviation does not say it: of
+    three times 0.1 it is 1.7e-17, and a t test by that finds everything certain."""
+    return bool(np.ptp(differences) == 0)
 
 
 def _testable(table: Float64[np.ndarray, "S K"]) -> tuple[float, float, float]:
     """The smallest difference that the paired t test finds with 80 % power: by the spread between
-    seeds that is seen (at least that of the trials' noise), and by the ends of its interval."""
+    seeds that is seen (at least that of the trials' noise), and by the ends of its interval; NaN
+    where neither is seen."""
+    if _alike(table.ravel()):
+        return (math.nan,) * 3
     seeds, trials = table.shape
     noise = table.var(axis=1, ddof=1).mean() / trials if trials > 1 else 0.0
     deviation = math.sqrt(max(float(table.mean(axis=1).var(ddof=1)), float(noise)))

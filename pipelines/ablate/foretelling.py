@@ -1,9 +1,12 @@
 """Whether the error of a policy's depth codes in a trial foretells that the trial is lost.
 
 Where `eval` knew the codebook, a trial has the error of the predicted codes, decoded, against true
-depth: over all plans, and over the first ones. The latter is known before a trial is decided; the
-former also grows where a policy got lost. A training tells how often a lost trial has a larger
-error than a won one (the area under the ROC curve: 50 % by chance); trainings are the sample.
+depth: over all plans, and over the first ones. The former also grows where a policy got lost. Of
+the latter there are two: with the range of depth of those plans alone, which is known before a
+trial is decided, and with that of all plans (all that earlier evaluations have), which is not: what
+is seen later changes the scale of the first errors. A training tells how often a lost trial has a
+larger error than a won one (the area under the ROC curve: 50 % by chance); trainings are the
+sample.
 """
 
 from __future__ import annotations
@@ -19,7 +22,11 @@ from depthtok.pages.plots import ForestRow
 from pipelines.ablate.seed_result import SeedResult
 from vla.config import Config
 
-WHEN = {"early_disparity_error": "its first plans", "disparity_error": "all its plans"}
+WHEN = {
+    "early_own_error": "its first plans",
+    "early_disparity_error": "its first plans, on the scale of the whole trial",
+    "disparity_error": "all its plans",
+}
 FIFTHS = ("smallest fifth of errors", "second", "third", "fourth", "largest fifth of errors")
 
 

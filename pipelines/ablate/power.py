@@ -34,13 +34,16 @@ class RateSpread:
 
     @classmethod
     def of(cls, arms: Sequence[Sequence[float]], trials: int) -> RateSpread | None:
-        """Of observed rates by arm and seed, `trials` each. None where no arm has two seeds, or
-        trainings have one trial."""
+        """Of observed rates by arm and seed, `trials` each. None where no arm has two seeds,
+        trainings have one trial, or seeds do not differ: few trials, or all won, say nothing of
+        the spread."""
         several = [rates for rates in arms if len(rates) > 1]
         if not several or trials < 2:
             return None
         freedom = sum(len(rates) - 1 for rates in several)
         between = sum(variance(rates) * (len(rates) - 1) for rates in several) / freedom
+        if not between:
+            return None
         every = [rate for rates in arms for rate in rates]
         within = fmean(rate * (1 - rate) for rate in every) / (trials - 1)
         return cls(fmean(every), between, within, freedom)
@@ -132,7 +135,7 @@ class PowerPlan:
         """The model, what it starts from, and the table."""
         unknown = (
             f"No spread is known yet: reckoned for a rate of {100 * ASSUMED_RATE:.0f} % and a tau "
-            "of 3 and of 9 points. Two seeds of an arm, evaluated, tell more."
+            "of 3 and of 9 points. Seeds of an arm with different rates tell more."
         )
         lines = [
             "Two levels: a training's success rate is p + effect + u, u normal with standard "

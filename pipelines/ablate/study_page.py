@@ -14,7 +14,8 @@ from pipelines.ablate.contrast import ROW, Contrast, contrasts
 from pipelines.ablate.foretelling import Foretelling, foretellings
 from pipelines.ablate.power import Cost, RateSpread
 from pipelines.ablate.seed_result import SeedResult
-from pipelines.evaluate.words import in_words
+from pipelines.evaluate.trials import DEFAULTS
+from pipelines.evaluate.words import WORDS, in_words
 
 POINTS = "difference of success rates, points (right of 0: the first is better)"
 
@@ -62,9 +63,26 @@ class ClosedLoop:
                 "The arms, or seeds, learnt from different stores: as the study asks for, or "
                 "because a store was made anew between them."
             )
+        if differing := self._differing():
+            lines.append(
+                "The files of the seeds do not agree in what was played, or by what: "
+                f"{', '.join(differing)}. What they differ in may be a part of the differences."
+            )
         if self.spread:
             lines.append(self.spread.words())
         return [*lines, *(one.told() for one in self.foretold)]
+
+    def _differing(self) -> list[str]:
+        """In which words of the protocol, and of the software, the results differ; the protocol of
+        a study is one, but its files may come from several machines."""
+        played = [result for results in self.arms.values() for result in results if result.trials]
+        facts = [{**DEFAULTS, **r.protocol, "version of depthtok": r.version} for r in played]
+        names = sorted({name for one in facts for name in one})
+        return [
+            WORDS.get(name, name)
+            for name in names
+            if any(one.get(name) != facts[0].get(name) for one in facts)
+        ]
 
     def rows(self) -> list[list[object]]:
         """By arm: seeds, trials a seed, mean rate in % with its interval over seeds, all rates."""
@@ -147,13 +165,13 @@ def forest_rows(compared: Sequence[Contrast]) -> list[ForestRow]:
     rows: list[ForestRow] = []
     for contrast in compared:
         low, high = contrast.interval
-        several = contrast.seeds > 1
+        known = contrast.limits_known
         rows.append(
             (
                 f"{contrast.a} - {contrast.b}",
                 100 * contrast.difference,
-                100 * low if several else None,
-                100 * high if several else None,
+                100 * low if known else None,
+                100 * high if known else None,
             )
         )
     return rows

@@ -17,6 +17,7 @@ from depthtok.log import warn
 from depthtok.meaning import Meaning
 from depthtok.remote.repository import recorded
 from depthtok.required import fulfilled
+from pipelines.evaluate.judged import knows_codes
 from pipelines.evaluate.server import Server, plain
 from pipelines.sim.rollout import Player, Rollout
 from vla.config import Config
@@ -82,9 +83,9 @@ class PolicySource:
                 f"the actions of {self.address} take the codes of true depth",
                 remedy="give --codebook, the one that it was trained with",
             )
-        if self.codebook is not None and not config.model.depth.uses_depth:
+        if self.codebook is not None and not knows_codes(config.model.depth):
             raise ConfigError(
-                f"{self.address} was not trained to predict depth codes",
+                f"{self.address} was not trained to predict the depth codes of what it sees",
                 remedy="leave --codebook out",
             )
         return {
@@ -233,26 +234,29 @@ class Seeing:
     def measure(self, rollout: Rollout) -> dict[str, float]:
         """Agreement of the predicted codes with those of the true depth, and the error in
         normalised disparity after decoding both, of all plans and of the `EARLY` first; adds both
-        as panels."""
+        as panels. The range is that of all plans; `early_own_error` is of the first ones with the
+        range of those, as only that is known before a trial is decided."""
         from depthtok.data import DepthKind
         from depthtok.pages.colour import colourise
 
-        true, predicted = self._true_codes(rollout), np.stack(self._seen)
+        true, predicted = self._true_codes(rollout, rollout.plans), np.stack(self._seen)
         pictures = [self._codec.decode(codes) for codes in (true, predicted)]
         rollout.panels += [list(colourise(p, DepthKind.DISPARITY, 0.0, 1.0)) for p in pictures]
         errors = np.abs(pictures[0] - pictures[1])
+        early = self._codec.decode(self._true_codes(rollout, min(EARLY, rollout.plans)))
         return {
             "code_agreement": float((true == predicted).mean()),
             "disparity_error": float(errors.mean()),
             "early_disparity_error": float(errors[:EARLY].mean()),
+            "early_own_error": float(np.abs(early - pictures[1][:EARLY]).mean()),
         }
 
-    def _true_codes(self, rollout: Rollout) -> UInt8[np.ndarray, "T h w"]:
-        """The true depth at every plan as codes, with the range of all of them."""
+    def _true_codes(self, rollout: Rollout, plans: int) -> UInt8[np.ndarray, "T h w"]:
+        """The true depth at the first plans as codes, with the range of those."""
         from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
 
         book = self._codec.codebook
-        metres = np.stack(rollout.depth_m[: rollout.plans])  # of the end no codes were asked
+        metres = np.stack(rollout.depth_m[:plans])  # of the end no codes were asked
         values = ImageTransform(size=book.size).depth(metres, DepthKind.METRES)
         clip = DepthClip.of(values, DepthKind.METRES).to_disparity()
         quantiles = tuple(np.quantile(clip.values[clip.valid], QUANTILES).tolist())

@@ -90,10 +90,8 @@ class Protocol:
 
 def _jobs(task: Task, settings: EvalConfig, benchmark: Benchmark) -> Iterable[TrialJob]:
     """All trials of a task."""
-    varied = list(_versions(task, settings, benchmark))
-    published_ = task.init_states == 1  # a task of the suite is one trial from its first state
-    for number, version in enumerate(varied):
-        state = 0 if published_ else number % task.init_states
+    for number, version in enumerate(_versions(task, settings, benchmark)):
+        state = number % task.init_states  # of LIBERO-Plus's tasks the first, the only one
         trial = Trial(
             number,
             version.seed("eval", settings.seed, number),

@@ -164,7 +164,7 @@ def _received(one: _Simulating) -> tuple:
         raise DepthtokError(
             f"a worker process died (exit code {one.process.exitcode}), perhaps out of memory "
             "(a simulator takes 2.2 GB)",
-            remedy="run the same command again, with fewer --workers: finished jobs are kept",
+            remedy="run the same command again, with fewer --simulators: finished jobs are kept",
         ) from error
 
 

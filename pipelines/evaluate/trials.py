@@ -42,10 +42,13 @@ _FLAGS = {
     "software": "versions of torch, depthtok or Mesa",
     "meaning": "what the policy's actions mean (--gripper)",
     "accepted": "--accept",
+    "replan_steps": "--set replan_steps",
     "settle_steps": "--set settle_steps",
     "action_noise": "--set action_noise",
     "views": "--set views",
     "starts": "--set starts",
+    "sampler": "--set sampler",
+    "batch": "--set batch",
     "chosen_by": "how the checkpoint was chosen",
     "orientation": "orientation of images",
 }
@@ -287,10 +290,7 @@ class Arena:
     def _of(self, task: Task) -> Simulator:
         """The simulator, as this task has it: another one only for another scene."""
         simulator = self._simulator
-        if simulator is None or (simulator.task.scene, simulator.task.name) != (
-            task.scene,
-            task.name,
-        ):
+        if simulator is None or simulator.task.world != task.world:
             if simulator is not None:
                 simulator.close()
             self._simulator = simulator = self._build(task)

@@ -81,7 +81,7 @@ class LiberoSimulator:
     def vary(self, task: Task) -> None:
         """Becomes a variation of the same task, from the next reset on. (The view changes at once:
         a state can be rendered from several.)"""
-        if (task.scene, task.name) != (self.task.scene, self.task.name):
+        if task.world != self.task.world:
             raise ValueError(f"{task} is not a variation of {self.task}")
         self.task = task
         view, start = task.variation.view, task.variation.start

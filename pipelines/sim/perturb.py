@@ -92,6 +92,9 @@ class Ranges:
 
     def draw_view(self, seed: int, number: int = 0) -> Viewpoint | None:
         """The view that belongs to a seed, or another one (`number`); None without ranges."""
+        # To numpy [seed, 1, 0] is [seed, 1]: in a recording the first view is drawn by the numbers
+        # of the expert's `Style`, its orbit by those of the detour (a start by those of the noise
+        # of the first grasp). Other seeds would change recorded sets, and trials of `eval`.
         rng = np.random.default_rng([seed, 1, number])
         drawn = {name: round(_uniform(rng, spans), 2) for name, spans in self._view_ranges.items()}
         return Viewpoint(**drawn) if drawn else None

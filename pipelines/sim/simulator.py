@@ -44,6 +44,11 @@ class Task:
         """The suite that has its scene, goal and initial states."""
         return self.base or self.suite
 
+    @property
+    def world(self) -> tuple[str, str]:
+        """What tasks have alike that one simulator can `vary` between."""
+        return self.scene, self.name
+
     def __str__(self) -> str:
         return f"{self.suite}/{self.number}"
 

@@ -132,6 +132,7 @@ def test_a_study_is_trained_played_and_concluded(whole):
     assert "Differences of success rates" in page
     assert "true - wrong, seed by seed" in page
     assert not ablation.failures
+    assert not any("do not agree" in line for line in closed["told"])
 
 
 def test_results_are_enough_when_weights_are_gone(whole, copy, played):
@@ -226,6 +227,13 @@ def test_what_a_study_cannot_be(tmp_path, more, problem):
         depthtok.ablate(write(tmp_path, more=more))
 
 
+def test_a_seed_that_is_there_twice_is_refused():
+    """It would be listed, and averaged, as two trainings that agree: 50 ± 0 %."""
+    content = {"out": "o", "variants": ["tiny"], "train-vla": {"episodes": ["e"], "codes": ["c"]}}
+    with pytest.raises(ConfigError, match=r"`seeds` cannot be \[0, 1, 0\]"):
+        Study.read({**content, "seeds": [0, 1, 0]}, "f")
+
+
 def test_arms_may_have_stores_of_their_own():
     content = {
         "out": "o",
@@ -254,6 +262,9 @@ def test_depth_as_an_input_needs_a_codebook_to_play():
     study = Study.read(content, "f")
     assert study.played(Path("o/a"), "input")["codebook"] == Path("book")
     assert study.played(Path("o/b"), "")["codebook"] is None
+    later = Study.read({**content, "variants": {"a": {"model.depth.future": 4}}}, "f")
+    (run,) = api._runs(later.first(1), one_core=False)  # its predicted codes are of other frames
+    assert run.playing["codebook"] is None
 
 
 def test_a_report_concludes_from_files_that_lie_elsewhere(whole, tmp_path, played):
@@ -272,6 +283,25 @@ def test_a_report_concludes_from_files_that_lie_elsewhere(whole, tmp_path, playe
     assert first.closed_loop.to_json() == whole.ablation.closed_loop.to_json()
     with pytest.raises(ConfigError, match="there are 3 seeds, not 4"):
         depthtok.ablate(study, first=4)
+
+
+def test_what_a_report_leaves_out_and_what_does_not_agree_is_said(copy, played, capsys):
+    """Files of several machines: one played fewer trials, one with other packages."""
+    results = copy / "out" / "results"
+    for name, change in (
+        ("true/seed-3", {"protocol": {"versions": {"fake": "2"}}}),
+        ("wrong/seed-4", {"playing": {"trials": TRIALS - 1}}),
+    ):
+        path = results / f"{name}.json"
+        content = json.loads(path.read_text())
+        content |= {key: {**content[key], **value} for key, value in change.items()}
+        path.write_text(json.dumps(content))
+    ablation = depthtok.ablate(write(copy), report=True)
+    assert ablation.closed_loop.to_json()["differences"][0]["seeds"] == 1
+    told = capsys.readouterr().err
+    assert f"other settings than [eval] has now: {results}/wrong/seed-4.json" in told
+    (line,) = (line for line in ablation.closed_loop.told() if "do not agree" in line)
+    assert "or by what: versions." in line
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):

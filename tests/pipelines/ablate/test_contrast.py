@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.ablate.contrast import Contrast, contrasts
 from pipelines.ablate.student import limit_of
+from pipelines.ablate.study_page import forest_rows
 
 
 def drawn(rng, seeds, trials, effect, tau, spread):
@@ -109,6 +110,31 @@ def test_a_difference_on_these_trials_alone_is_told_as_one():
     assert contrast.p_value < 0.001
     assert contrast.interval[0] < 0 < contrast.interval[1]
     assert contrast.verdict == "a is better on these trials; with other trials it may not be"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 6])
+def test_seeds_that_all_differ_by_the_same_are_no_certainty(seeds):
+    """One more of ten for every seed. The standard deviation of three times 0.1 is 1.7e-17, not 0:
+    a t test by it has p = 0."""
+    a, b = np.eye(seeds, 10, dtype=bool), np.zeros((seeds, 10), bool)
+    contrast = Contrast.of("a", "b", a, b)
+    assert contrast.by_seed == (0.1,) * seeds
+    assert contrast.p_value == 2 / 2**seeds  # all signs alike
+    assert contrast.row()[4:6] == ["unknown", "unknown"]
+    assert (contrast.to_json()["low"], contrast.to_json()["high"]) == (None, None)
+    assert forest_rows([contrast])[0][2:] == (None, None)
+    assert (contrast.verdict == "no difference shown") == (seeds < 6)
+    assert contrast.testable[0] > 0.1  # by the noise of the trials
+
+
+@pytest.mark.parametrize("won", [True, False])
+def test_arms_that_win_or_lose_everything_have_no_known_limits(won):
+    all_alike = np.full((2, 2), won)
+    contrast = Contrast.of("a", "b", all_alike, all_alike)
+    assert (contrast.difference, contrast.p_value) == (0, 1)
+    assert "what was testable is not known" in contrast.limits()
+    assert "0 points" not in contrast.limits()
+    assert [contrast.to_json()[name] for name in ("low", "high", "testable")] == [None] * 3
 
 
 def test_only_what_both_have_is_compared():

@@ -78,6 +78,15 @@ def test_what_cannot_be_known_is_said():
     assert seeds_for(0.001, 0.3, 10, 0.5) is None
 
 
+@pytest.mark.parametrize("rates", [[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]])
+def test_seeds_that_do_not_differ_tell_no_spread(rates):
+    """All won or lost: no division by the spread of 0. Half won by each: no tau of 0 points."""
+    assert RateSpread.of([rates, rates], 2) is None
+    plan = PowerPlan(2, 2, 2, (0.05,), RateSpread.of([rates, rates], 2), None)
+    assert "No spread is known yet" in plan.words()[1]
+    assert {row[1] for row in plan.rows()} == {0.03, 0.09}
+
+
 def test_a_study_is_told_what_it_finds():
     spread = RateSpread.of(PILOT, 50)
     words = PowerPlan(3, 32, 50, (0.08,), spread, Cost(630, 8.4)).words()

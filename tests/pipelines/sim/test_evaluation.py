@@ -71,7 +71,7 @@ def test_processes_do_the_same_as_this_one(tmp_path):
 
 def test_another_evaluation_is_refused(tmp_path):
     evaluated(tmp_path)
-    with pytest.raises(StaleStore, match="other settings: --replan-steps, --seed"):
+    with pytest.raises(StaleStore, match="other settings: --set replan_steps, --seed"):
         Evaluation(tmp_path, {**CARD, "seed": 8, "replan_steps": 1}).begin()
     with pytest.raises(SourceError, match="not an evaluation"):
         Evaluation.open(tmp_path / "nowhere")

@@ -16,14 +16,17 @@ from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
 from depthtok.sources.schema import Schema
 from depthtok.stores.codebook import Codebook
 from pipelines.evaluate import play, server
+from pipelines.evaluate.judged import knows_codes
 from pipelines.evaluate.trials import Evaluation
 from pipelines.evaluate.true_depth import TrueDepth
 from pipelines.sim.libero import MEANING as LIBERO
 from pipelines.sim.rollout import Rollout, Trial
 from pipelines.sim.rollout import play as roll
 from tests.pipelines.sim.fake_world import MEANING, FakeWorld, Walker
+from vla.named_configs import load
 from vla.serving.policy import Policy
 from vla.serving.running import Running
+from vla.training import checkpoint
 
 BOOK = Path(str(files("vqvae") / "demo"))
 
@@ -56,10 +59,56 @@ def test_predicted_codes_are_judged_by_the_true_depth():
     assert 0 <= figures["code_agreement"] < 0.5
     assert 0 < figures["disparity_error"] < 1
     assert figures["early_disparity_error"] == figures["disparity_error"]  # three plans
+    assert figures["early_own_error"] == figures["disparity_error"]
     assert [len(panel) for panel in rollout.panels] == [rollout.plans] * 2
     true, said = rollout.panels
     assert np.ptp(np.stack(true)) > 0
     assert np.array_equal(said[0], said[-1])
+
+
+def test_an_early_error_does_not_know_how_the_trial_goes_on():
+    """Ten plans, and then an arm before the camera at one distance or another."""
+    grid, table = Codebook.load(BOOK).grid, np.tile(np.linspace(1.6, 0.9, 64)[:, None], (1, 64))
+    figures = []
+    for arm_m in (0.9, 0.5):
+        near = table.copy()
+        near[20:44, 20:44] = arm_m
+        depth = [*[table.astype(np.float32)] * 10, *[near.astype(np.float32)] * 20]
+        seeing = play.Seeing(Knowing(grid), BOOK, "cpu")
+        seeing._seen = [np.full(grid, 3, np.uint8)] * len(depth)
+        frames = [np.zeros((64, 64, 3), np.uint8)] * len(depth)
+        figures.append(seeing.measure(Rollout(False, 150, len(depth), frames, depth)))
+    first, second = figures
+    assert first["early_own_error"] == second["early_own_error"]
+    assert first["early_disparity_error"] > 1.5 * second["early_disparity_error"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"model.depth.target": "latents"}, {"model.depth.future": 4}], ids=str
+)
+def test_only_codes_of_the_seen_frame_are_judged(monkeypatch, change):
+    """Of latents the largest of 160 numbers would be taken for a code, without a word."""
+    config = checkpoint.read_config(checkpoint.find(BEFORE)).updated(change)
+    monkeypatch.setattr(checkpoint, "read_config", lambda path: config)
+    source = play.PolicySource(str(BEFORE), codebook=BOOK, gripper="open1_closed0")
+    with pytest.raises(ConfigError, match="was not trained to predict the depth codes of what it"):
+        source.card(LIBERO)
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({}, True),
+        ({"model.depth.target": "input"}, True),
+        ({"model.depth.target": "latents"}, False),  # the largest of 160 numbers is no code
+        ({"model.depth.target": "pixels"}, False),  # the largest of one number: always code 0
+        ({"model.depth.target": "none"}, False),
+        ({"model.depth.future": 4}, False),  # a later frame's
+        ({"model.depth.expert": False}, False),
+    ],
+)
+def test_whose_codes_can_be_compared_with_those_of_what_is_seen(change, known):
+    assert knows_codes(load("tiny", change).model.depth) is known
 
 
 def test_a_plain_policy_is_not_judged():
