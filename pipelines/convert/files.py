@@ -47,16 +47,16 @@ class FilesStage:
     out: Path
     config: ConvertConfig
     unit: str = "episodes"
-    begun: Path | None = None  # whose schema it has, where none is requested: of `out`, by default
+    schema_of: Path | None = None  # the store whose schema it has, if none is requested; else `out`
 
     @cached_property
     def schema(self) -> Schema:
         """The requested schema, the shipped one or a draft, checked against the data set. The same
         name may be that of an RLDS data set, whose schema says nothing of these features."""
-        dataset, begun = self.dataset, self.begun or self.out
+        dataset, store = self.dataset, self.schema_of or self.out
         name, features, draft = dataset.name, dataset.features, partial(files_draft, dataset)
         asked = self.config.schema
-        schema = requested_schema(asked, name, dataset.path, begun, draft, features)
+        schema = requested_schema(asked, name, dataset.path, store, draft, features)
         return schema.fitted(features, name)
 
     @cached_property

@@ -107,7 +107,7 @@ def planned_over(stage: Converting) -> Converting:
     if not _made_otherwise(stage.out, stage):
         return stage
     _require_episodes(stage.out)
-    return replace(stage, out=beside(stage.out), begun=stage.out)
+    return replace(stage, out=beside(stage.out), schema_of=stage.out)
 
 
 def _require_episodes(out: Path) -> None:

@@ -51,15 +51,15 @@ class ConvertStage:
     out: Path
     config: ConvertConfig
     unit: str = "episodes"
-    begun: Path | None = None  # whose schema it has, where none is requested: of `out`, by default
+    schema_of: Path | None = None  # the store whose schema it has, if none is requested; else `out`
 
     @cached_property
     def schema(self) -> Schema:
         """The requested schema, the shipped one or a draft, checked against the data set."""
         rlds, requested = self.rlds, self.config.schema
         draft = partial(rlds_draft, rlds)
-        begun = self.begun or self.out
-        schema = requested_schema(requested, rlds.name, rlds.path, begun, draft)
+        store = self.schema_of or self.out
+        schema = requested_schema(requested, rlds.name, rlds.path, store, draft)
         return schema.fitted(rlds.features, rlds.name)
 
     @cached_property
