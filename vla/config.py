@@ -122,7 +122,7 @@ class FlowConfig:
     ] = "beta"
     sigma_min: Annotated[float, "noise left at t = 1"] = 0.001
     euler_steps: Annotated[int, "Euler steps when sampling actions"] = 10
-    time_period: Annotated[float, "longest period of the sinusoidal time embedding"] = 100.0
+    time_period: Annotated[float, "longest period of the time embedding, over 2 pi"] = 100.0
     clip: Annotated[float, "clip final actions to [-clip, clip]; 0: never"] = 1.0
 
     def __post_init__(self) -> None:

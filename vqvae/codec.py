@@ -99,9 +99,9 @@ class Codec:
         """The codes of a run of frames whose clip has the disparity range `bounds`.
 
         `sticky` > 0 keeps a cell's code of the previous frame (of `previous` for the first) while
-        its distance is at most (1 + sticky) times the smallest: codes are more stable under noisy
-        depth, but then depend on earlier frames. Raises `DepthKindError` for metres, `SourceError`
-        for a size other than the codebook's or a frame without valid pixels.
+        its squared distance is at most (1 + sticky) times the smallest: codes are more stable under
+        noisy depth, but then depend on earlier frames. Raises `DepthKindError` for metres,
+        `SourceError` for a size other than the codebook's or a frame without valid pixels.
         """
         if not sticky >= 0:
             raise ConfigError(

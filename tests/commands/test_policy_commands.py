@@ -182,6 +182,11 @@ class FakeWriter:
     def flush(self):
         pass
 
+    def close(self):
+        self.closed = True
+
+    finish = close
+
 
 WRITERS: list[FakeWriter] = []
 
@@ -198,6 +203,7 @@ def test_other_logs(stores, tmp_path, monkeypatch):
     for writer in WRITERS:
         assert ("loss", 1) in writer.seen
         assert ("loss", 2) in writer.seen
+        assert writer.closed
     assert len(WRITERS) == 2
     with pytest.raises(ConfigError, match="log = 'paper'"):
         call(*training(stores, tmp_path / "q", "--log", "paper"))

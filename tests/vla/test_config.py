@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, CorruptPart
 from vla.config import Config
 from vla.named_configs import ablations, load, presets
 from vla.run_options import TrainingOptions
@@ -103,6 +103,23 @@ def test_loading_threads_have_an_upper_bound_in_files_too():
         TrainingOptions(loader_threads=4097)
 
 
+def test_a_plus_in_a_path_is_no_ablation(tmp_path):
+    run = tmp_path / "tiny+causal"  # as runs are named after their settings
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(load("tiny+causal").to_json()))
+    (run / "mine.toml").write_text('base = "tiny"\n[train]\nlr = 2\n')
+    assert load(run / "config.json") == load("tiny+causal")
+    config = load(f"{run / 'mine.toml'}+no-depth-loss")
+    assert (config.train.lr, config.model.mask, config.model.depth.target) == (
+        2.0,
+        "qdepth",
+        "none",
+    )
+    own = tmp_path / "own.toml"
+    own.write_text("[train]\nlr = 3\n")
+    assert load(f"tiny+{own}").train.lr == 3.0
+
+
 def test_unknown_presets_and_files(tmp_path):
     with pytest.raises(ConfigError, match="Did you mean 'qdepth'"):
         load("qdeth")
@@ -112,3 +129,7 @@ def test_unknown_presets_and_files(tmp_path):
         load(broken)
     with pytest.raises(ConfigError, match="no settings"):
         load(tmp_path / "none.toml")
+    torn = tmp_path / "config.json"
+    torn.write_text('{"model":')
+    with pytest.raises(CorruptPart, match=r"config\.json cannot be read"):
+        load(torn)

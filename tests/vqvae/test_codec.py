@@ -13,7 +13,7 @@ from depthtok.normalisation import Normalisation
 from depthtok.stores import codebook
 from tests.vqvae.synthetic import SIZE, array_clip, scene, tiny
 from tools.compact_codebook import compact
-from vqvae.codec import Codec, fill_invalid
+from vqvae.codec import Codec, _sticky, fill_invalid
 from vqvae.model.model import Tokeniser
 from vqvae.training import export
 
@@ -145,6 +145,18 @@ def test_sticky_codes_flip_less_and_go_on_over_blocks(codec):
         DepthClip.of(clip.values[10:], clip.kind), bounds, sticky=0.5, previous=first[-1]
     )
     assert np.array_equal(np.concatenate([first, second]), calm)
+
+
+def test_sticky_codes_stay_within_a_share_of_the_squared_distance(codec):
+    """Two latents on the line between two codes: the share is of squares, not of distances."""
+    quantizer = codec.model.quantizer
+    first, second = quantizer.targets()[:2]
+    near_second = [second + (first - second) * part for part in (0.47, 0.46)]  # 1.27, 1.38 of 1
+    for latent, code in zip(near_second, (0, 1), strict=True):
+        table = codec._table(latent.expand(1, 1, 1, -1)).numpy()[..., :2]
+        previous = np.zeros((1, 1), np.uint8)
+        assert _sticky(table, 0.3, previous).tolist() == [[code]]
+        assert _sticky(table, 0.0, previous).tolist() == [[1]]
 
 
 @pytest.mark.parametrize("kind", ["gradient", "simvq", "fsq"])

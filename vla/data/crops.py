@@ -44,9 +44,9 @@ class DepthCrops(DepthTargets):
                 f"the depth is {store.size} px, the codebook takes {book.size}",
                 remedy="annotate at the codebook's size (--size)",
             )
-        super().__init__(store, book.fingerprint, book.grid)
+        super().__init__(store, book.fingerprint, book.normalisation, book.grid)
         self.size: tuple[int, int] = book.size  # px
-        self._normalisation, self._encoder = book.normalisation, encoder
+        self._encoder = encoder
 
     def image(
         self, key: EpisodeKey, camera: str, step: int, box: Box

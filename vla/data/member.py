@@ -26,7 +26,7 @@ from vla.data.crops import DepthCrops
 from vla.data.frames import FrameCache
 from vla.data.meanings import change_of, require_range
 from vla.data.normalise import Norms, Scale
-from vla.data.pixels import PixelGrids
+from vla.data.pixels import DepthTargets, PixelGrids
 from vla.data.stores import AnyStore, Codes, EpisodePart, Episodes
 
 
@@ -80,8 +80,8 @@ def member(
 
     `codebook` is the fingerprint that the codes must be of; `only` limits the episodes, by number;
     `cameras` are the data set's own names of the model's, where they differ.
-    Episodes whose codes failed are left out and counted; none may be left. A run that was `begun`
-    before grippers were checked goes on, with a warning. Raises `ConfigError`,
+    Episodes whose codes failed, or would, are left out and counted; none may be left. A run that
+    was `begun` before grippers were checked goes on, with a warning. Raises `ConfigError`,
     `StaleStore` (other codebook, codes of another picture), `MissingParts`.
     """
     numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
@@ -92,6 +92,10 @@ def member(
     else:
         codes = _checked_codes(name, codes, config, codebook, partial, member_cameras)
         used = numbers[held_by(codes, episodes)[numbers]]
+        if isinstance(codes, DepthTargets):
+            gone = codes.without_range(member_cameras[: config.model.depth.cameras])
+            keys = (episodes.episode(number).key for number in (used.tolist() if gone else ()))
+            used = np.delete(used, [row for row, key in enumerate(keys) if key in gone])
     _check_shapes(name, episodes, config, member_cameras)
     stats = episodes.statistics()
     try:

@@ -6,14 +6,14 @@ cells of the code grid, so that only the target differs from a run with codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
 from depthtok.data import EpisodeKey
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.normalisation import Normalisation
 from depthtok.stores.parts import Failure
 from vla.data.stores import Clip, Depth, EpisodePart
@@ -49,13 +49,17 @@ def cell_means(
 
 
 class DepthTargets:
-    """A DepthStore in place of a CodeStore, for the codebook with the given fingerprint."""
+    """A DepthStore in place of a CodeStore, for the codebook with the given fingerprint and
+    normalisation. Raises `DepthKindError` for depth that its fixed range, if any, is not of."""
 
-    def __init__(self, store: Depth, codebook: str, grid: tuple[int, int]) -> None:
+    def __init__(
+        self, store: Depth, codebook: str, normalisation: Normalisation, grid: tuple[int, int]
+    ) -> None:
+        normalisation.require(store.kind)
         self.fingerprint, self.codebook, self.grid = store.fingerprint, codebook, grid
         self.content = store.content
         self.cameras, self.transform = store.cameras, store.transform
-        self._store = store
+        self._store, self._normalisation = store, normalisation
         self._clips = {(clip.key, clip.camera): clip for clip in store.clips()}
 
     @property
@@ -75,6 +79,18 @@ class DepthTargets:
         """The store's parts, which describe its contents."""
         return self._store.parts()
 
+    def without_range(self, cameras: Collection[str]) -> set[EpisodeKey]:
+        """The episodes that `depthtok tokenize` would leave out: the depth of one of these cameras
+        is constant, or has no valid pixel, so that there is no range to normalise it by."""
+        keys = set()
+        for (key, camera), clip in self._clips.items():
+            if camera in cameras:
+                try:
+                    self._normalisation.range_of(clip.disparity_quantiles)
+                except SourceError:
+                    keys.add(key)
+        return keys
+
 
 class PixelGrids(DepthTargets):
     """A DepthStore as targets, normalised as by the codebook with the fingerprint `codebook`.
@@ -88,8 +104,7 @@ class PixelGrids(DepthTargets):
                 f"depth of {store.size} px is not divisible into {grid} cells",
                 remedy="annotate with a --size that the code grid divides",
             )
-        super().__init__(store, codebook, grid)
-        self._normalisation = normalisation
+        super().__init__(store, codebook, normalisation, grid)
 
     def find_grid(self, key: EpisodeKey, camera: str) -> PixelClip | None:
         """The targets of one clip, computed on demand; None where the episode does not have this

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Integer
 
-from depthtok.data import Camera, DepthClip, Episode, EpisodeKey, ImageTransform
+from depthtok.data import Camera, DepthClip, DepthKind, Episode, EpisodeKey, ImageTransform
 from depthtok.meaning import Meaning
 from depthtok.stores.parts import Failure, ShardKey
 from depthtok.stores.statistics import Statistics
@@ -150,6 +150,9 @@ class Clip(Protocol):
 @runtime_checkable
 class Depth(Views, Protocol):
     """A `depthtok.stores.depth.DepthStore`."""
+
+    @property
+    def kind(self) -> DepthKind: ...
 
     @property
     def size(self) -> tuple[int, int]: ...

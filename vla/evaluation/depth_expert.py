@@ -57,7 +57,8 @@ def evaluate_depth(
     samples = min(samples, len(dataset))
     sums, view, codes = np.zeros(4), None, []  # loss, correct, error, frames
     with Loader(dataset, BATCH, seed=SEED, threads=2, device=device) as loader:
-        for part, start in zip(loader, range(0, samples, BATCH), strict=False):
+        # The range first: the loader is endless, and would decode a batch that nobody scores.
+        for start, part in zip(range(0, samples, BATCH), loader, strict=False):
             rows = part.rows(0, min(BATCH, samples - start))
             if rows.depth_valid_BM[:, 0].any():
                 batch_sums, batch_view = _batch(model, rows, decode)

@@ -42,6 +42,8 @@ class Policy:
     with a `generator` of its own."""
 
     path: Path | None = None  # the checkpoint that it was loaded from
+    averaged: bool = False  # whether its weights are the moving average that lies there
+    dataset: str | None = None  # in whose units it acts; None: there is only one in its run
     meaning: Meaning | None = None  # of its actions and states; None: the run does not say
     change: GripperChange | None = None  # of its actions, for a robot of another convention
 
@@ -92,6 +94,8 @@ class Policy:
         reader = checkpoint.read_tokenizer(folder)
         policy = cls(model, config, norms, device=device, seed=seed, running=chosen, reader=reader)
         policy.path, policy.meaning = folder, seen(state.meanings.get(name), config)
+        policy.dataset = name if len(state.norms) > 1 else None
+        policy.averaged = averaged and checkpoint.has(folder, checkpoint.AVERAGE)
         return policy
 
     def speak(self, gripper: str, own: str | None = None) -> None:
@@ -244,7 +248,7 @@ def load_model(
     """The model of a checkpoint, ready for inference; adapters are merged."""
     config = checkpoint.read_config(place)
     tensors = checkpoint.read_tensors(place, "model", str(device))
-    if averaged and (place / "average.safetensors").is_file():
+    if averaged and checkpoint.has(place, checkpoint.AVERAGE):
         tensors |= checkpoint.read_tensors(place, "average", str(device))
     with torch.device("meta"):
         model = QDepthVLA(config.model)

@@ -22,6 +22,7 @@ import logging
 import socket
 import threading
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -56,14 +57,16 @@ class PolicyServer:
         self._loop: asyncio.AbstractEventLoop | None = None  # while it answers
         self._stop = asyncio.Event()
         self._done = threading.Event()
+        self._thread = ThreadPoolExecutor(1, "server")
         self._answers = Answers(policy)
 
     def serve_forever(self) -> None:
-        """Answers until `shutdown`; the calling thread only waits."""
+        """Answers until `shutdown`; the calling thread only waits. Raises what ends it before."""
         if not self._stop.is_set():
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._run, args=(self._loop,), name="server").start()
-            self._done.wait()  # not `join`, which a signal's exception leaves in disorder
+            running = self._thread.submit(self._run, self._loop)
+            self._done.wait()  # not `result`, which a signal's exception leaves in disorder
+            running.result()
 
     def shutdown(self) -> None:
         """Disconnects all clients and ends `serve_forever`."""
@@ -72,6 +75,7 @@ class PolicyServer:
         elif not self._done.is_set():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._done.wait()
+        self._thread.shutdown()
         self._answers.close()
         self.socket.close()
 
@@ -95,22 +99,26 @@ class PolicyServer:
 
         watch = asyncio.create_task(self._clients.watch())
         work = asyncio.create_task(self._answers.work())
-        async with serve(
-            self._talk,
-            sock=self.socket,
-            compression=None,
-            max_size=clients.MESSAGE_LIMIT,
-            max_queue=1,
-            close_timeout=clients.CLOSE_SECONDS,
-            process_request=self._admit,
-            create_connection=partial(clients.Client, self._clients),  # type: ignore[arg-type]  # a factory will do
-            logger=_logger(),
-            backlog=clients.BACKLOG,
-        ):
-            await self._stop.wait()
-            self._clients.abort_closing()  # the others are told
-            watch.cancel()
-        work.cancel()  # after the last client, who may wait for it
+        try:
+            async with serve(
+                self._talk,
+                sock=self.socket,
+                compression=None,
+                max_size=clients.MESSAGE_LIMIT,
+                max_queue=1,
+                close_timeout=clients.CLOSE_SECONDS,
+                process_request=self._admit,
+                create_connection=partial(clients.Client, self._clients),  # type: ignore[arg-type]  # a factory will do
+                logger=_logger(),
+                backlog=clients.BACKLOG,
+            ):
+                await self._stop.wait()
+                self._clients.abort_closing()  # the others are told
+                watch.cancel()
+        finally:
+            for task in (watch, work):  # work after the last client, who may wait for it
+                task.cancel()
+            await asyncio.gather(watch, work, return_exceptions=True)
 
     def _admit(self, client, request):
         """The HTTP reply to a request that is refused or not a websocket; None to continue."""
@@ -185,10 +193,15 @@ def describe(policy: Policy) -> dict[str, Any]:
     """The description of the policy that a client gets on connecting: enough to tell whether two
     answers came from the same weights, and what their numbers mean (None: not known)."""
     config, path, spoken = policy.config, policy.path, policy.spoken
-    identity = {}
+    identity: dict[str, object] = {}
     if path is not None:
         step = checkpoint.read_state(path).step
-        identity = {"step": step, "weights": checkpoint.weights_sha256(path)}
+        weights = checkpoint.weights_sha256(path)
+        if not policy.averaged:  # the average lies there, and did not act
+            weights.pop(checkpoint.AVERAGE, None)
+        identity = {"step": step, "weights": weights}
+    if policy.dataset is not None:
+        identity["dataset"] = policy.dataset
     return {
         **identity,
         **policy.running.told(),

@@ -44,6 +44,7 @@ from vla.data.normalise import Norms
 from vla.evaluation.depth_view import FILE as PREDICTED
 
 BEST, CONFIG, STATE = "best", "config.json", "state.json"
+AVERAGE = "average.safetensors"
 FORMAT = 2  # of state.json; in the weights' metadata, too, because older ones had no digests
 
 
@@ -157,9 +158,8 @@ def find(path: str | Path) -> Path:
 
 def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
     """The tokenizer stored in the checkpoint, or the one that its settings name."""
-    path = checkpoint / tokenizer.FILE
-    if path.is_file():
-        return tokenizer.load(str(sound(checkpoint, path.name)))
+    if has(checkpoint, tokenizer.FILE):
+        return tokenizer.load(str(sound(checkpoint, tokenizer.FILE)))
     config = read_config(checkpoint)
     return tokenizer.load(config.data.tokenizer, config.model.vocabulary)
 
@@ -238,6 +238,13 @@ def _is_of_old(checkpoint: Path, content: Mapping[str, Any]) -> bool:
             return _MARK not in (weights.metadata() or {})
     except (OSError, SafetensorError):
         return False
+
+
+def has(checkpoint: Path, name: str) -> bool:
+    """Whether a checkpoint was written with this file, which may be lost since; of older versions,
+    which had no digests, whether it is there."""
+    files = described(checkpoint)["files"]
+    return name in files if files else (checkpoint / name).is_file()
 
 
 def sound(checkpoint: Path, name: str) -> Path:

@@ -12,6 +12,7 @@ from vla.training import eightbit
 from vla.training.parallel import sharded_like
 
 CODEBOOK, PRIOR = "depth_head.codebook_KD", "depth_head.log_prior_MPK"
+SCALE = "depth_head.log_scale"  # of distances in the codebook's unit
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -31,10 +32,16 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
 
 def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Initialises from pretrained weights: all of a model, or some parts. The model keeps its own
-    codebook and prior, and fresh weights for whatever the tensors do not contain. Raises
-    `WeightsError` for tensors that the model does not have."""
+    codebook and prior, its scale of distances if that is fixed or the weights' codebook is another,
+    and fresh weights for whatever the tensors do not contain. Raises `WeightsError` for tensors
+    that the model does not have."""
     state = model.state_dict()
-    weights = {name: tensor for name, tensor in tensors.items() if name not in (CODEBOOK, PRIOR)}
+    remaining = {CODEBOOK, PRIOR}
+    if SCALE in state and SCALE in tensors:
+        learnt = model.get_parameter(SCALE).requires_grad
+        same = CODEBOOK in tensors and torch.equal(tensors[CODEBOOK], state[CODEBOOK])
+        remaining |= set() if learnt and same else {SCALE}
+    weights = {name: tensor for name, tensor in tensors.items() if name not in remaining}
     for name, tensor in weights.items():
         if name not in state or state[name].shape != tensor.shape:
             has = tuple(state[name].shape) if name in state else "no such tensor"

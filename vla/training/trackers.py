@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from depthtok.errors import MissingPackage
 from vla.training.runlog import Line
 
-Tracker = Callable[[Line], None]
+
+@dataclass(frozen=True)
+class Tracker:
+    """One logger: call it with a line."""
+
+    write: Callable[[Line], None]
+    close: Callable[[], None]
+
+    def __call__(self, line: Line) -> None:
+        self.write(line)
+
+
+class Trackers:
+    """The loggers of one training. They end with it: W&B has one run a process, and the lines of
+    the next training would be added to it."""
+
+    def __init__(self) -> None:
+        self._open: list[Tracker] = []
+
+    def open(
+        self, names: Sequence[str], run: Path, step: int, settings: Mapping[str, object]
+    ) -> None:
+        """Opens those of these names. Raises `MissingPackage`."""
+        for name in names:
+            self._open.append(open_tracker(name, run, step, settings))
+
+    def __call__(self, line: Line) -> None:
+        for tracker in self._open:
+            tracker(line)
+
+    def close(self) -> None:
+        """Ends them."""
+        while self._open:
+            self._open.pop().close()
 
 
 def open_tracker(name: str, run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
@@ -34,7 +68,7 @@ def _tensorboard(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
                 writer.add_scalar(name, value, int(line["step"]))
         writer.flush()
 
-    return write
+    return Tracker(write, writer.close)
 
 
 def _wandb(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
@@ -53,4 +87,4 @@ def _wandb(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
     def write(line: Line) -> None:
         tracked.log({n: v for n, v in line.items() if n != "step"}, step=int(line["step"]))
 
-    return write
+    return Tracker(write, tracked.finish)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from vla.training.order import keep_memory, set_order
 from vla.training.parallel import Ranks, compile_layers, gathered, spread
 from vla.training.runlog import METRICS, VALIDATIONS, Line, Log, UpdateMeter
 from vla.training.soundness import beside
-from vla.training.trackers import Tracker, open_tracker
+from vla.training.trackers import Trackers
 from vla.training.update import Update, require_finite
 from vla.training.validation import validate
 
@@ -92,17 +92,20 @@ def train(
             config, dataset, Path(out_dir), options, codebook, device, notes, decode
         )
         run.prepare(weights)
-        with Loader(
-            dataset,
-            config.train.batch,
-            seed=config.train.seed,
-            start=run.step,
-            rank=run.ranks.rank,
-            ranks=run.ranks.count,
-            threads=options.loader_threads,
-            prefetch=options.prefetch,
-            device=device,
-        ) as loader:
+        with (
+            closing(run.trackers),
+            Loader(
+                dataset,
+                config.train.batch,
+                seed=config.train.seed,
+                start=run.step,
+                rank=run.ranks.rank,
+                ranks=run.ranks.count,
+                threads=options.loader_threads,
+                prefetch=options.prefetch,
+                device=device,
+            ) as loader,
+        ):
             return run.loop(iter(loader), should_stop, on_step, validation)
 
 
@@ -146,7 +149,7 @@ class PolicyTrainer:
         )
         self.ranks = Ranks.here()
         self.decode = decode
-        self.trackers: list[Tracker] = []
+        self.trackers = Trackers()
         self.flops = 3 * forward_flops(config.model)["total"]  # per sample: forward, backward
         self.peak_tflops = peak_tflops(device)
         self.step = 0
@@ -195,10 +198,7 @@ class PolicyTrainer:
         if self.ranks.rank == 0:
             settings = self.config.to_json()
             write_atomic(self.out_dir / "config.json", json.dumps(settings, indent=1))
-            self.trackers = [
-                open_tracker(name, self.out_dir, self.step, settings)
-                for name in self.options.trackers
-            ]
+            self.trackers.open(self.options.trackers, self.out_dir, self.step, settings)
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.read_state(path)
@@ -243,8 +243,7 @@ class PolicyTrainer:
                     line |= self._validate(held_out)
                 meter.restart()
                 self.log.write(line)
-                for track in self.trackers:
-                    track(line)
+                self.trackers(line)
                 on_step(line)
             if save_due:
                 self.save()

@@ -31,7 +31,8 @@ from vqvae.data.paste import Images, Masks, paste
 from vqvae.data.ranges import range_of
 from vqvae.data.sides import name_of
 
-FORMAT = 2  # of the cache's description
+FRAMES, INDEX = "frames.u16", "frames.json"  # a cache's files
+FORMAT = 2  # of its description
 BLOCK = 32  # frames read at a time
 SKIPPED_LISTED = 1000  # most clips that are listed as left out
 INVALID = np.uint16(1 << 15)
@@ -62,7 +63,7 @@ class DepthCache:
 
     def __init__(self, folder: Path, index: dict) -> None:
         self.index = index
-        mapped = np.memmap(folder / "frames.u16", np.uint16, "r", shape=tuple(index["shape"]))
+        mapped = np.memmap(folder / FRAMES, np.uint16, "r", shape=tuple(index["shape"]))
         self.frames: UInt16[np.ndarray, "N H W"] = np.asarray(mapped)  # slices cost less than maps
         shares = np.array([s["frames"] * s["weight"] for s in index["sources"]], np.float64)
         self._edges = np.cumsum(shares / shares.sum())
@@ -86,16 +87,16 @@ class DepthCache:
         `SourceError` if none are left.
         """
         key = cache_key(sources, normalisation, size, limit)
-        file = folder / "frames.json"
+        file = folder / INDEX
         index = _read_index(file) if file.is_file() else {}
         if index.get("key") == key:
-            _require_frames(folder / "frames.u16", index["sha256"])
+            _require_frames(folder / FRAMES, index["sha256"])
             return cls(folder, index)
         sweep(folder)
         wanted = _wanted(sum(int(lengths_of(s.clips).sum()) for s in sources), limit)
         try:
             # A new file, so that a process that has mapped the old one can still read it.
-            with commit_file(folder / "frames.u16") as temporary, temporary.open("wb") as out:
+            with commit_file(folder / FRAMES) as temporary, temporary.open("wb") as out:
                 file.unlink(missing_ok=True)
                 listed, skipped = _write(out, sources, normalisation, size, wanted)
         except OSError as error:
@@ -110,7 +111,7 @@ class DepthCache:
                 remedy="check the depth stores with `depthtok inspect`",
             )
         content = {"shape": [frames, size, size], "sources": listed, "skipped": skipped}
-        sha256 = file_sha256(folder / "frames.u16")
+        sha256 = file_sha256(folder / FRAMES)
         index = {"format": FORMAT, "key": key, **content, "sha256": sha256}
         write_atomic(file, json.dumps({**index, "digest": digest(index)}))
         return cls(folder, index)

@@ -25,14 +25,15 @@ def require_one_kind(sources: Sequence[ClipSource]) -> DepthKind | None:
     """The kind of all depth in the sources; None if they are empty. Raises `DepthKindError` for a
     mixture, over which neither a quality report nor a fixed range would be meaningful; relative
     depth with two shifts is one, too."""
-    firsts = {source.name: source.clips[0].read(0, 1) for source in sources if len(source.clips)}
-    if len({(clip.kind, clip.shift) for clip in firsts.values()}) > 1:
+    # No dictionary: two stores of one data set have one name.
+    firsts = [(source.name, source.clips[0].read(0, 1)) for source in sources if len(source.clips)]
+    if len({(clip.kind, clip.shift) for _, clip in firsts}) > 1:
         raise DepthKindError(
             "depth of several kinds in one training run: "
-            + ", ".join(f"{name} is {_in_words(clip)}" for name, clip in firsts.items()),
+            + ", ".join(f"{name} is {_in_words(clip)}" for name, clip in firsts),
             remedy="train on depth of one kind; the codebook can encode the other kind too",
         )
-    return next((clip.kind for clip in firsts.values()), None)
+    return next((clip.kind for _, clip in firsts), None)
 
 
 def _in_words(clip: DepthClip) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +20,13 @@ from torch import distributed as dist
 from torch.nn.utils import clip_grad_norm_
 
 from depthtok.disk.locks import writing
+from depthtok.disk.temporaries import sweep
 from depthtok.errors import ConfigError, SourceError, TrainingError
 from depthtok.normalisation import Normalisation
 from vqvae.config import TokeniserConfig, TrainOptions
 from vqvae.data.clips import ClipSource
 from vqvae.data.crops import Crops
-from vqvae.data.frames import CropBatch, DepthCache, cache_key
+from vqvae.data.frames import FRAMES, INDEX, CropBatch, DepthCache, cache_key
 from vqvae.data.ranges import fit_normalisation, require_one_kind
 from vqvae.data.sides import Sides, split, split_before
 from vqvae.model.losses import reconstruction
@@ -196,7 +196,8 @@ def _train(
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
     rule, identity = _identity(config, learn, earlier)
     if options.resume and export.is_finished(out, identity):
-        shutil.rmtree(work, ignore_errors=True)  # of a process stopped right before this
+        if not options.keep_work:  # of a process stopped right before this
+            _clear(work)
         return out
     trainer = TokeniserTrainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
@@ -210,10 +211,22 @@ def _train(
     if trainer.rank == 0:
         export.finish(out, trainer, rule, sides, identity, masks=masks, demo=demo)
         if not options.keep_work:
-            shutil.rmtree(work)
+            _clear(work)
     if dist.is_initialized():
         dist.barrier()
     return out
+
+
+def _clear(work: Path) -> None:
+    """Removes what a training made in its folder, and the folder where nothing else is in it: a
+    folder of the caller's (`TrainOptions.work`) may hold more."""
+    if not work.is_dir():
+        return
+    sweep(work)
+    for name in (checkpoint.FILE, INDEX, FRAMES):
+        (work / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        work.rmdir()
 
 
 def _split(config: TokeniserConfig, sources: Sequence[ClipSource], earlier: str | None) -> Sides:

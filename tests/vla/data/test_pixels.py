@@ -1,14 +1,17 @@
 """Pixel targets: cell means of normalised disparity, through the loop."""
 
+import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, DepthKindError
 from depthtok.normalisation import Normalisation
 from tests.vla import fakes
+from vla.data.crops import DepthCrops
 from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.pixels import PixelGrids, cell_means
@@ -25,6 +28,8 @@ class Clip:
 
     @property
     def disparity_quantiles(self):
+        if not self.metres.any():
+            return (math.nan,) * len(QUANTILES)
         return tuple(np.quantile(1 / self.metres, QUANTILES).tolist())
 
     def read(self, start, stop):
@@ -33,7 +38,7 @@ class Clip:
 
 class FakeDepth:
     fingerprint, cameras, size, transform = "depth", ("main",), (8, 8), ImageTransform(size=(8, 8))
-    content = "as first made"
+    content, kind = "as first made", DepthKind.METRES
 
     def __init__(self, episodes):
         rng = np.random.default_rng(0)
@@ -86,6 +91,46 @@ def test_regression_learns(micro, codebook, tmp_path):
 def test_sizes_that_do_not_divide_are_refused(codebook):
     with pytest.raises(ConfigError, match="is not divisible"):
         PixelGrids(FakeDepth(fakes.FakeEpisodes()), "x", Normalisation(), (3, 3))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Normalisation("metric", lo=0.25, hi=5.0),
+        Normalisation("dataset", lo=0.0, hi=9.0, kind="metres"),
+    ],
+)
+def test_a_fixed_range_is_of_one_kind_of_depth(rule):
+    """Numbers without a unit fit into a range of metres, and mean nothing there."""
+    depth = FakeDepth(fakes.FakeEpisodes())
+    book = SimpleNamespace(fingerprint="x", size=(8, 8), grid=(4, 4), normalisation=rule)
+    encoder = SimpleNamespace(prepare=None, codes_of=None)
+    for targets in (
+        lambda: PixelGrids(depth, "x", rule, (4, 4)),
+        lambda: DepthCrops(depth, book, encoder),
+    ):
+        depth.kind = DepthKind.METRES
+        targets()
+        depth.kind = DepthKind.DISPARITY
+        with pytest.raises(DepthKindError, match="is of depth in metres, this is disparity"):
+            targets()
+
+
+def test_depth_without_a_range_is_left_out_before_the_training(micro):
+    """As of codes, which there are none of: it would end the training at its first sample."""
+    config, episodes = micro(model__depth__target="pixels"), fakes.FakeEpisodes(count=4)
+    depth = FakeDepth(episodes)
+    depth._clips[1].metres[:] = 2.0
+    depth._clips[3].metres[:] = 0.0  # not measured
+    grids = PixelGrids(depth, "c0debook", Normalisation(), (4, 4))
+    joined = member("toy", episodes, grids, config, codebook="c0debook")
+    assert (joined.episodes_used.tolist(), joined.left_out) == ([0, 2], 2)
+    data = Dataset([joined], config, ByteTokenizer())
+    row = {n: np.zeros(shape, dtype) for n, (shape, dtype) in data.fields().items()}
+    for number in range(len(data)):
+        data.fill(row, number, 0, 0)
+    fixed = PixelGrids(depth, "c0debook", Normalisation("metric", lo=0.25, hi=5.0), (4, 4))
+    assert fixed.without_range(("main",)) == set()
 
 
 def test_stored_codes_are_no_pixels(micro):

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from vla.model.model import build
 from vla.run_options import TrainingOptions
 from vla.serving import graph
 from vla.serving.policy import Policy
+from vla.serving.server import describe
 from vla.training import checkpoint
 from vla.training.train import train
 
@@ -215,6 +217,39 @@ def test_what_is_no_checkpoint(run, tmp_path_factory):
     (checkpoint.find(run) / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="is missing"):
         Policy.load(run)
+
+
+def test_what_a_server_tells_of_its_weights_is_what_acts(run):
+    """`serve --last` acts otherwise: an evaluation must not take it for the same policy."""
+    averaged, last = (describe(Policy.load(run, averaged=choice)) for choice in (True, False))
+    assert sorted(averaged["weights"]) == ["average.safetensors", "model.safetensors"]
+    assert last == averaged | {
+        "weights": {"model.safetensors": averaged["weights"]["model.safetensors"]}
+    }
+
+
+def test_a_server_of_several_data_sets_tells_in_whose_units_it_acts(run, tmp_path):
+    assert "dataset" not in describe(Policy.load(run))
+    step = checkpoint.find(run)
+    state = checkpoint.read_state(step)
+    toy, meaning = state.norms["toy"], state.meanings["toy"]
+    wide = replace(toy, action=replace(toy.action, high=tuple(2 * x for x in toy.action.high)))
+    both = {"norms": {"toy": toy, "wide": wide}, "meanings": {"toy": meaning, "wide": meaning}}
+    tensors = {"model": checkpoint.read_tensors(step, "model")}
+    there = tmp_path / "both"
+    checkpoint.write(there, checkpoint.read_config(step), replace(state, **both), tensors)
+    policies = [Policy.load(there, dataset=name) for name in both["norms"]]
+    acted = [policy.act(OBSERVATION) for policy in policies]
+    assert not np.array_equal(*acted)
+    assert [describe(policy).pop("dataset") for policy in policies] == ["toy", "wide"]
+
+
+def test_a_lost_average_is_missed(run):
+    """The weights beside it would load, too: they are others than those that were judged."""
+    (checkpoint.find(run) / "average.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"average\.safetensors is missing"):
+        Policy.load(run)
+    Policy.load(run, averaged=False)
 
 
 def test_other_data_sets_units(run):

@@ -22,6 +22,14 @@ pytest.importorskip("msgpack")
 REQUEST = clients.REQUEST
 
 
+def test_a_server_that_cannot_begin_says_so(served):
+    """It ran in a thread of its own, whose end looked like that of a server which was stopped."""
+    with make_server(Policy.load(served), port=0) as server:
+        server.socket.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            server.serve_forever()
+
+
 def test_a_conversation(serve, served):
     with websockets.connect(f"ws://127.0.0.1:{serve()}", compression=None) as client:
         greeting = unpack(client.recv())

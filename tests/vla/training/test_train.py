@@ -1,6 +1,7 @@
 """The loop: exact resume, stop, overfit, and what it refuses."""
 
 import json
+import math
 from dataclasses import replace
 from itertools import count
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from depthtok.disk.json_files import read_json_lines
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, TrainingError, WeightsError
 from tests.vla import fakes
+from vla.model.model import build
 from vla.run_options import TrainingOptions
 from vla.serving.policy import load_model
 from vla.training import checkpoint, restoring
@@ -289,6 +291,23 @@ def test_pretrained_weights(micro, toy, codebook, tmp_path):
     foreign = {"head.x": torch.zeros(1)}
     with pytest.raises(WeightsError, match="no such tensor"):
         train(config, toy(config), tmp_path / "c", QUIET, codebook=codebook, weights=foreign)
+
+
+def test_weights_bring_the_scale_of_distances_only_where_it_fits(micro, codebook):
+    """A scale is of one codebook's unit, and where tau is given it is tau's."""
+    theirs = build(micro().model, 1, torch.from_numpy(codebook.vectors))
+    theirs.depth_head.log_scale.data.add_(0.5)  # as learnt
+    wide = torch.from_numpy(20 * codebook.vectors)
+    for config, vectors, expected in (
+        (micro(), torch.from_numpy(codebook.vectors), theirs.depth_head.log_scale.item()),
+        (micro(), wide, theirs.depth_head.log_scale.item() - 0.5 - 2 * math.log(20)),
+        (micro(model__depth__temperature=7.0), wide, -math.log(7)),
+        (micro(model__depth__temperature=7.0), wide / 20, -math.log(7)),
+    ):
+        model = build(config.model, 0, vectors)
+        restoring.start_from(model, theirs.state_dict())
+        assert model.depth_head.log_scale.item() == pytest.approx(expected, abs=1e-5)
+        assert torch.equal(model.action.norm.weight, theirs.action.norm.weight)
 
 
 def test_codes_need_their_codebook(micro, toy, tmp_path):

@@ -8,6 +8,7 @@ from tests.vla.fakes import FakeCodebook, toy
 from vla.data.tokenizer import load
 from vla.named_configs import load as preset
 from vla.named_configs import presets
+from vla.training import checkpoint
 from vla.training.train import train
 from vla.weights.pretrained import reader, resolved, tokenizer_of
 
@@ -117,6 +118,10 @@ def test_from_a_run_of_ours(tmp_path, micro, weights):
     assert named(resolved(micro(), str(run))) == tokenizer.name
     with pytest.raises(ConfigError, match="was trained with the tokenizer"):
         resolved(micro(data__tokenizer="bytes"), str(run))
+    make_tokenizer(weights, ["lid", "open"])  # its settings name this file, which is another now
+    (checkpoint.find(run) / "tokenizer.json").unlink()
+    with pytest.raises(WeightsError, match=r"tokenizer\.json is missing"):
+        tokenizer_of(str(run))
     _, second = begun(tmp_path, micro, "bytes", "second")
     assert named(resolved(micro(model__vocabulary=300), str(second))) == "bytes"
 

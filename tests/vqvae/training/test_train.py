@@ -71,6 +71,22 @@ def test_a_training_makes_a_codebook_with_its_quality(tmp_path, source):
     Codec.load(out)
 
 
+def test_a_folder_to_work_in_loses_only_what_was_made_there(tmp_path, source):
+    work = tmp_path / "scratch"
+    work.mkdir()
+    (work / "thesis.tex").write_text("x")
+    options = TrainOptions(work=str(work), keep_work=True)
+    run(tiny(4), source, tmp_path / "cb", options=options)
+    whole = {"checkpoint.safetensors", "frames.json", "frames.u16", "thesis.tex"}
+    assert {path.name for path in work.iterdir()} == whole
+    run(tiny(4), source, tmp_path / "cb", options=options)  # finished already
+    assert {path.name for path in work.iterdir()} == whole
+    run(tiny(4), source, tmp_path / "cb", options=replace(options, keep_work=False))
+    assert [path.name for path in work.iterdir()] == ["thesis.tex"]
+    run(tiny(4), source, tmp_path / "b", options=replace(options, keep_work=False))
+    assert [path.name for path in work.iterdir()] == ["thesis.tex"]
+
+
 def test_another_trainings_codebook_is_not_replaced_unasked(tmp_path, source):
     out = tmp_path / "cb"
     run(tiny(4), source, out)
@@ -85,9 +101,10 @@ def test_another_trainings_codebook_is_not_replaced_unasked(tmp_path, source):
 
 def test_metres_and_disparity_do_not_train_together(tmp_path, source):
     depth = array_clip(1 / scene(9), "e9", kind=DepthKind.DISPARITY)
-    both = [source, ClipSource("estimated", "x", [depth])]
-    with pytest.raises(DepthKindError, match="estimated is disparity"):
-        train(tiny(4), both, tmp_path / "cb", TrainOptions())
+    for name in ("estimated", source.name):  # true and estimated depth of one data set
+        both = [source, ClipSource(name, "x", [depth])]
+        with pytest.raises(DepthKindError, match=f"{source.name} is metres, {name} is disparity"):
+            train(tiny(4), both, tmp_path / "cb", TrainOptions())
 
 
 def test_a_diverged_training_ends_at_once(tmp_path, source):
