@@ -71,12 +71,12 @@ class Packets:
 
 
 def packets(path: Path) -> Packets:
-    """Reads a video file once. What cannot be read is not in the result.
+    """Reads a video file once, a damaged one twice. What cannot be read is not in the result.
 
     Raises `CorruptRecord` for what is no video or has no time stamps, `SourceUnavailable`.
     """
-    base, rows, error = _read(path)
-    if isinstance(error, OSError):  # a share may have kept it back for a moment
+    base, rows, is_damaged = _read(path)
+    if is_damaged:  # or a share kept it back for a moment: what is damaged is so again
         base, rows, _ = _read(path)
     if base is None:
         raise CorruptRecord(f"{path} has no time base")
@@ -86,17 +86,19 @@ def packets(path: Path) -> Packets:
     return Packets(path, base, pts.astype(np.int64), size.astype(np.uint32), crc.astype(np.uint32))
 
 
-def _read(path: Path) -> tuple[Fraction | None, list[tuple[int, int, int]], Exception | None]:
+def _read(path: Path) -> tuple[Fraction | None, list[tuple[int, int, int]], bool]:
     """The time base of a video; time stamp, size and CRC32C of every packet, in the order of the
-    file; and the error at which they end, if they do."""
+    file; and whether some could not be read."""
     import av
 
     rows: list[tuple[int, int, int]] = []
+    is_damaged = False
     with open_video(path) as video:
         stream = frame_stream(path, video)
         base = stream.time_base
         try:
             for packet in video.demux(stream):
+                is_damaged |= packet.is_corrupt
                 if not packet.size or packet.is_corrupt or packet.is_discard:
                     continue
                 if packet.pts is None or not 0 <= packet.pts < LARGEST_STAMP:
@@ -104,8 +106,8 @@ def _read(path: Path) -> tuple[Fraction | None, list[tuple[int, int, int]], Exce
                 rows.append((packet.pts, packet.size, google_crc32c.value(bytes(packet))))
         except av.FFmpegError as error:
             require_readable(path, error)
-            return base, rows, error
-    return base, rows, None
+            is_damaged = True
+    return base, rows, is_damaged
 
 
 def _columns(rows: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
