@@ -57,12 +57,7 @@ class ClosedLoop:
                 f"The primary difference is {compared[0].a} - {compared[0].b}; the others are not "
                 "corrected for their number."
             )
-        data = {result.data for results in self.arms.values() for result in results}
-        if len(data) > 1:
-            lines.append(
-                "The arms, or seeds, learnt from different stores: as the study asks for, or "
-                "because a store was made anew between them."
-            )
+        lines += self._of_stores()
         if differing := self._differing():
             lines.append(
                 "The files of the seeds do not agree in what was played, or by what: "
@@ -71,6 +66,27 @@ class ClosedLoop:
         if self.spread:
             lines.append(self.spread.words())
         return [*lines, *(one.told() for one in self.foretold)]
+
+    def _of_stores(self) -> list[str]:
+        """What is to be said of the stores that were learnt from: one line, or none."""
+        digests = {arm: {result.data for result in results} for arm, results in self.arms.items()}
+        mixed = [arm for arm, found in digests.items() if len(found) > 1]
+        if mixed:
+            return [
+                f"The seeds of {', '.join(mixed)} did not all learn from the same stores: one was "
+                "made anew between them, and what they differ in may be a part of the differences."
+            ]
+        groups: dict[str, list[str]] = {}
+        for arm, found in digests.items():
+            for data in found:
+                groups.setdefault(data, []).append(arm)
+        if len(groups) < 2:
+            return []
+        arms = "; ".join(", ".join(group) for group in groups.values())
+        return [
+            f"These arms did not learn from the same stores: {arms}. Where the study does not ask "
+            "for that (an arm without depth reads no codes), a store was made anew between them."
+        ]
 
     def _differing(self) -> list[str]:
         """In which words of the protocol, and of the software, the results differ; the protocol of

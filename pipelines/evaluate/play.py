@@ -169,18 +169,22 @@ class PolicySource:
         return seen(schema.meaning, config)
 
     def _fingerprint(self, trained: str) -> str:
-        """Of the codebook that the depth codes are evaluated with: that of the training."""
+        """Of the codebook that the depth codes are evaluated with: that of the training, which has
+        codes for the simulator's metres. Raises `DepthKindError` where its fixed range is not of
+        metres."""
         if self.codebook is None:
             return ""
+        from depthtok.data import DepthKind
         from depthtok.stores.codebook import Codebook
 
-        fingerprint = Codebook.load(self.codebook).fingerprint
-        if fingerprint != trained:
+        book = Codebook.load(self.codebook)
+        if book.fingerprint != trained:
             raise ConfigError(
                 f"{self.codebook} is not the codebook that {self.address} was trained with",
                 remedy="give that one with --codebook, or leave it out",
             )
-        return fingerprint
+        book.normalisation.require(DepthKind.METRES)
+        return book.fingerprint
 
     def open(self, robot: Meaning) -> Player:
         """The policy, ready to act; it says what its actions mean."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -145,7 +146,7 @@ def _done(one: _Simulating, todo: list[TrialJob]) -> Iterator[TrialOutcome]:
     if kind == READY:
         job = todo.pop() if todo else None
         one.ended = job is None
-        one.connection.send(job)
+        _send(one, job)
     elif kind == BEGINS:
         one.noise = torch.Generator().manual_seed(value)
     elif kind == ASKS:
@@ -157,8 +158,20 @@ def _done(one: _Simulating, todo: list[TrialJob]) -> Iterator[TrialOutcome]:
 
 
 def _received(one: _Simulating) -> tuple:
-    try:
+    with _alive(one):
         return one.connection.recv()
+
+
+def _send(one: _Simulating, value: object) -> None:
+    with _alive(one):
+        one.connection.send(value)
+
+
+@contextmanager
+def _alive(one: _Simulating) -> Iterator[None]:
+    """Turns the end of a process into an error that says so."""
+    try:
+        yield
     except (EOFError, ConnectionError) as error:
         one.process.join(POLL_SECONDS)
         raise DepthtokError(
@@ -178,13 +191,13 @@ def _answer(asking: Sequence[_Simulating], policy: Asked) -> None:
         try:
             observations[number] = policy.observe([observation or {}])
         except DepthtokError as error:
-            one.connection.send(error)
+            _send(one, error)
     if observations:
         chunks = policy.acts(
             [*observations.values()], [asking[number].noise for number in observations]
         )
         for number, actions in zip(observations, chunks, strict=True):
-            asking[number].connection.send(actions)
+            _send(asking[number], actions)
 
 
 def _simulate(

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
+from depthtok.data import DepthKind
+from depthtok.errors import (
+    ConfigError,
+    DepthKindError,
+    DepthtokError,
+    StaleStore,
+    WeightsError,
+)
+from depthtok.normalisation import Normalisation
 from depthtok.sources.schema import Schema
 from depthtok.stores.codebook import Codebook
 from pipelines.evaluate import play, server
@@ -312,9 +320,17 @@ def test_true_depth_is_given_as_codes_where_a_policy_takes_it():
     player = TrueDepth(policy, ("image",), BOOK, "cpu")
     rollout = roll(FakeWorld(), player, Trial(0, 4, max_steps=9, replan_steps=3))
     seeing = play.Seeing(Knowing(Codebook.load(BOOK).grid), BOOK, "cpu")
-    expected = seeing._true_codes(rollout)
+    expected = seeing._true_codes(rollout, rollout.plans)
     assert len(policy.codes) == rollout.plans == len(expected)
     assert all(map(np.array_equal, policy.codes, expected))
     walker = Walker()
     roll(FakeWorld(), walker, Trial(0, 4, max_steps=3, replan_steps=3))
     assert "depth_m" not in walker.seen[0]
+
+
+def test_a_codebook_of_another_kind_of_depth_judges_no_metres(monkeypatch):
+    """One with a fixed range of disparity without a unit, from estimates, has no codes of them."""
+    fixed = Normalisation("dataset", lo=0.0, hi=1.0, kind=DepthKind.DISPARITY)
+    monkeypatch.setattr(Codebook, "normalisation", fixed)
+    with pytest.raises(DepthKindError, match="is of depth in"):
+        play.PolicySource("run", codebook=BOOK)._fingerprint(Codebook.load(BOOK).fingerprint)

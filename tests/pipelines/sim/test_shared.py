@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from multiprocessing import Pipe, get_context
 
 import numpy as np
 import pytest
@@ -77,6 +78,16 @@ def test_who_dies_and_what_is_refused_is_said(tmp_path):
     far = [placed(JOBS[0], 12)]
     with pytest.raises(ConfigError, match="too far left"):
         list(shared.run(partial(arena, evaluation), Noisy(), far, 1))
+
+
+def test_who_died_before_the_answer_is_said():
+    ours, theirs = Pipe()
+    theirs.close()
+    process = get_context("spawn").Process()
+    process.start()
+    gone = shared._Simulating(process, ours, torch.Generator())
+    with pytest.raises(DepthtokError, match=r"a worker process died \(exit code 0\)"):
+        shared._send(gone, None)
 
 
 def placed(job, state):
