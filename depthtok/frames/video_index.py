@@ -48,10 +48,10 @@ class Packets:
             step = int((~np.isfinite(times)).argmax())
             raise CorruptRecord(f"{self.path}: step {step} has the time {times[step]} s")
         shown = self.pts * float(self.time_base)
-        right = np.clip(np.searchsorted(shown, times), 1, max(len(shown) - 1, 1))
-        left = np.minimum(right, len(shown) - 1)
-        nearer = np.abs(times - shown[right - 1]) <= np.abs(times - shown[left])
-        index = np.where(nearer, right - 1, left)
+        after = np.clip(np.searchsorted(shown, times), 1, max(len(shown) - 1, 1))
+        before, after = after - 1, np.minimum(after, len(shown) - 1)
+        is_before = np.abs(times - shown[before]) <= np.abs(times - shown[after])
+        index = np.where(is_before, before, after)
         off = np.abs(shown[index] - times)
         too_far = off > NEAR * self.period
         if too_far.any():

@@ -52,9 +52,9 @@ def requested_schema(
     schema = Schema.load(requested) if requested else Schema.find(name)
     if schema and (requested or features is None or _sees(schema, features)):
         return schema
-    begun = read_spec(store).what.get("schema") if is_store(store) else None
-    if isinstance(begun, dict):
-        return replace(Schema.from_json(begun), name=f"of {store}")
+    table = read_spec(store).what.get("schema") if is_store(store) else None
+    if isinstance(table, dict):
+        return replace(Schema.from_json(table), name=f"of {store}")
     if brought := own_schema(path):
         raise SchemaError(
             f"no shipped schema fits the data set {name!r}, but it brings one",
