@@ -44,8 +44,8 @@ class ImageTransform:
     """What was done to a published image, the same for RGB, depth and codes.
 
     In this order: true-view correction (only for geometry), crop, resize. `crop` is (top, left,
-    height, width) in pixels of the published image; `size` is (height, width) in pixels. Resizing
-    squashes: height and width are scaled each on its own.
+    height, width) in pixels of the image after that correction; `size` is (height, width) in
+    pixels. Resizing squashes: height and width are scaled each on its own.
     """
 
     size: tuple[int, int] | None = None
