@@ -44,8 +44,8 @@ class ImageTransform:
     """What was done to a published image, the same for RGB, depth and codes.
 
     In this order: true-view correction (only for geometry), crop, resize. `crop` is (top, left,
-    height, width) in pixels of the published image; `size` is (height, width) in pixels. Resizing
-    squashes: height and width are scaled each on its own.
+    height, width) in pixels of the image after that correction; `size` is (height, width) in
+    pixels. Resizing squashes: height and width are scaled each on its own.
     """
 
     size: tuple[int, int] | None = None
@@ -277,7 +277,7 @@ class EstimatorSpec:
     kind: DepthKind
     weights: str  # content hash of the weights; "" for an estimator that has none
     precision: str = "float32"
-    input_size: int | None = None  # px, shorter side of what the network sees
+    input_size: int | None = None  # px, of what the network sees: most mean the shorter side
     licence: str = ""
     settings: tuple[tuple[str, str], ...] = ()
 

@@ -7,6 +7,7 @@ nothing and proves nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ GRIPPERS = {
     "open1_closed-1": (1.0, -1.0),
 }
 """The known conventions of gripper columns, as (value of open, value of closed)."""
+
+SAME_RATE = 1e-5
+"""Share by which two rates may differ that are written with more and with fewer digits."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,13 @@ class Meaning:
         """Where two meanings contradict each other: aspect -> `this: that` in words.
 
         Aspects are `gripper`, `fps`, and `names`, `reference`, `unit` of `action` or `proprio`
-        (`action.names`). Unknown contradicts nothing.
+        (`action.names`). Unknown contradicts nothing; rates are one if they differ in digits alone
+        (29.97 Hz, 30000/1001 Hz).
         """
         differences: dict[str, str] = {}
         if UNKNOWN not in (self.gripper, other.gripper) and self.gripper != other.gripper:
             differences["gripper"] = f"{self.gripper}, {other.gripper}"
-        if None not in (self.fps, other.fps) and self.fps != other.fps:
+        if self.fps and other.fps and not math.isclose(self.fps, other.fps, rel_tol=SAME_RATE):
             differences["fps"] = f"{self.fps:g} Hz, {other.fps:g} Hz"
         for name in ("action", "proprio"):
             ours, theirs = getattr(self, name), getattr(other, name)

@@ -49,10 +49,14 @@ class AnnotateConfig:
     camera: Annotated[tuple[str, ...], "cameras to annotate; all by default"] = ()
     size: Annotated[int, "side of the stored depth in pixels; 0 keeps the frame size"] = 256
     input_size: Annotated[
-        int, "shorter side of the network's input, in pixels; 0 is the network's default"
+        int,
+        "shorter side (of Depth Anything 3 the longer) of the network's input, in pixels; 0 is the "
+        "network's default",
     ] = 0
     precision: Annotated[
-        str, "float32, float16 or bfloat16; auto is float16 on a GPU and float32 on a CPU"
+        str,
+        "float32, float16 or bfloat16; auto is float32, but float16 on a GPU for networks that see "
+        "windows (Video-Depth-Anything, GemDepth)",
     ] = "auto"
     compile: Annotated[bool, "use torch.compile: slow to start, low bits differ"] = False
     graphs: Annotated[bool, "use CUDA graphs: fewer launches; never ran on a GPU yet"] = False

@@ -6,6 +6,8 @@ CRC32C of the frame's values as they are in memory, little-endian.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,15 +19,16 @@ import numpy as np
 from depthtok.disk.bytes_of import local_file
 from depthtok.disk.images import ImageFiles
 from depthtok.disk.lfs import require_fetched
-from depthtok.disk.regular import require_file, require_given, unavailable
+from depthtok.disk.regular import TROUBLES, require_file, require_given, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage, SourceError
 from depthtok.frames.kinds import Pixels, Rows, file_numbers, one_by_one, positions
 from depthtok.frames.pool import Pool
 from depthtok.json_values import value_of
 
 NAME, VERSION, NEEDS = "hdf5", 1, "0.3"
+FAILURES = (OSError, KeyError, ValueError, TypeError, RuntimeError)  # of h5py
 CHUNK_CACHE = 64 << 20  # bytes of a dataset's decompressed chunks: one chunk may hold many frames
-AGAIN = "download it again, or leave it out"
+AGAIN, CANNOT = "download it again, or leave it out", "cannot be read"
 
 
 @contextmanager
@@ -46,17 +49,30 @@ def open_hdf5(path: Path) -> Iterator:
         except OSError as error:
             raise unreadable(path, error) from error
         with opened:
-            yield opened
+            try:
+                yield opened
+            except (OSError, KeyError, RuntimeError) as error:  # of a file that is damaged
+                raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> CorruptRecord:
     """The error for what HDF5 cannot read. Raises `SourceUnavailable` instead where the file
     system does not give it."""
-    if isinstance(error, FileNotFoundError):
-        raise unavailable(path, error, "cannot be read") from error
-    require_given(path, error)
+    require_there(path, error)
     require_fetched(path)
     return CorruptRecord(f"{path} cannot be read: {error}", remedy=AGAIN)
+
+
+def require_there(path: Path, error: Exception) -> None:
+    """Raises `SourceUnavailable` for an error of h5py that comes from the file system. That may be
+    a KeyError or a RuntimeError, which has the system's number only in its words."""
+    if isinstance(error, FileNotFoundError):
+        raise unavailable(path, error, CANNOT) from error
+    require_given(path, error)
+    number = re.search(r"\berrno = (\d+)", str(error))
+    code = int(number[1]) if number else 0
+    if code in TROUBLES:  # others, such as ENOENT, may be of a file that this one links to
+        raise unavailable(path, OSError(code, os.strerror(code)), CANNOT) from error
 
 
 def demo(number: int) -> str:
@@ -90,7 +106,7 @@ class DemoReader:
                 self._frames = self._file[f"{demo(number)}/{self._key}"]
                 self._number = number
             return np.asarray(self._frames[step])
-        except (OSError, KeyError, ValueError, IndexError) as error:
+        except (*FAILURES, IndexError) as error:
             raise unreadable(self.path, error) from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from depthtok.errors import SourceError
+from depthtok.errors import SourceError, SourceUnavailable
 
 OPEN = 8
 
@@ -65,8 +65,8 @@ class Pool(Generic[R]):
     @contextmanager
     def in_turn(self) -> Iterator[Callable[[Path, float], R]]:
         """Gives a function from a file and a position in it to a reader of that file: the same one
-        as long as the file is the same. After a `SourceError` a reader is not used again, as where
-        it is then is not known."""
+        as long as the file is the same. After an error of the file a reader is not used again, as
+        where it is then is not known."""
         readers: list[R] = []  # the one in use, if any
 
         def reader_of(path: Path, position: float) -> R:
@@ -77,8 +77,9 @@ class Pool(Generic[R]):
 
         try:
             yield reader_of
-        except SourceError:
-            readers.clear()
+        except (SourceError, SourceUnavailable):
+            if readers:
+                readers.pop().close()
             raise
         finally:
             self.give_back(readers.pop() if readers else None)

@@ -71,7 +71,14 @@ class VideoSource:
         numbers = file_numbers(rows)
         for number in np.unique(numbers).tolist():
             wanted = rows[numbers == number]
-            index = packets(files[number])
+            try:
+                index = packets(files[number])
+            except CorruptRecord as error:
+                yield error
+                continue
+            if not len(index.pts):
+                yield CorruptRecord(f"{files[number]} has no frames")
+                continue
             at = np.minimum(np.searchsorted(index.pts, positions(wanted)), len(index.pts) - 1)
             same = index.pts[at] == positions(wanted)
             same &= (index.size[at] == wanted[:, 2]) & (index.crc32c[at] == wanted[:, 3])

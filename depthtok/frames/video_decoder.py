@@ -16,7 +16,7 @@ import google_crc32c
 
 from depthtok.disk.bounds import too_large
 from depthtok.errors import CorruptRecord
-from depthtok.sources.video_file import STRICT, frame_stream, open_video, require_readable
+from depthtok.sources.video_file import be_strict, frame_stream, open_video, require_readable
 
 Check = tuple[int, int]  # size in bytes and CRC32C of a packet
 AHEAD = 2  # frames that are rather decoded than skipped, if a key frame lies beyond them
@@ -45,8 +45,7 @@ class VideoDecoder:
         self._video = self._opened.enter_context(open_video(self.path))
         self._stream = frame_stream(self.path, self._video)
         self._stream.codec_context.thread_count = self._threads
-        if mode := STRICT.get(self._stream.codec_context.name):
-            self._stream.codec_context.options = {"err_detect": mode}
+        be_strict(self._stream)
         if reason := too_large(self._stream.height, self._stream.width):
             raise CorruptRecord(f"{self.path} has frames that are too large: {reason}")
         self._begin(None)
@@ -61,21 +60,42 @@ class VideoDecoder:
         import av
 
         try:
-            if self._is_elsewhere(stamp):
-                self._seek(stamp)
-            while (frame := self._next_until(stamp)) is None:
-                if self._began == -math.inf:
-                    raise CorruptRecord(f"{self.path} has no frame at time stamp {stamp}")
-                self._seek_earlier()
+            frame = self._found(stamp)
+        except CorruptRecord:
+            frame = self._found_anew(stamp)
         except av.FFmpegError as error:
             require_readable(self.path, error)
-            raise CorruptRecord(f"{self.path} cannot be decoded: {error}") from error
+            frame = self._found_anew(stamp)
         if self._checks.pop(stamp, None) != check:
             raise CorruptRecord(
                 f"{self.path}: the frame at time stamp {stamp} changed since it was indexed",
                 remedy="restore the file, or run `depthtok convert` again: it makes the parts of "
                 "changed files anew",
             )
+        return frame
+
+    def _found_anew(self, stamp: int):
+        """The same of the file opened anew: what a share kept back for a moment is there, what is
+        damaged fails again. Raises `CorruptRecord`."""
+        import av
+
+        try:
+            self.close()
+            self._open()
+            return self._found(stamp)
+        except av.FFmpegError as error:
+            require_readable(self.path, error)
+            raise CorruptRecord(f"{self.path} cannot be decoded: {error}") from error
+
+    def _found(self, stamp: int):
+        """The frame with this time stamp, its packet unchecked. Raises `CorruptRecord` if there is
+        none, and what PyAV raises."""
+        if self._is_elsewhere(stamp):
+            self._seek(stamp)
+        while (frame := self._next_until(stamp)) is None:
+            if self._began == -math.inf:
+                raise CorruptRecord(f"{self.path} has no frame at time stamp {stamp}")
+            self._seek_earlier()
         return frame
 
     def _next_until(self, stamp: int):

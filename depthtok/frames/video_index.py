@@ -17,7 +17,6 @@ from depthtok.frames.kinds import Rows
 from depthtok.sources.video_file import frame_stream, open_video, require_readable
 
 LARGEST_STAMP = 1 << 40
-MOST_FILES = 1 << 24
 NEAR = 0.25
 """Of the time between two frames: how far a time may be from the frame that it means."""
 
@@ -49,10 +48,10 @@ class Packets:
             step = int((~np.isfinite(times)).argmax())
             raise CorruptRecord(f"{self.path}: step {step} has the time {times[step]} s")
         shown = self.pts * float(self.time_base)
-        right = np.clip(np.searchsorted(shown, times), 1, max(len(shown) - 1, 1))
-        left = np.minimum(right, len(shown) - 1)
-        nearer = np.abs(times - shown[right - 1]) <= np.abs(times - shown[left])
-        index = np.where(nearer, right - 1, left)
+        after = np.clip(np.searchsorted(shown, times), 1, max(len(shown) - 1, 1))
+        before, after = after - 1, np.minimum(after, len(shown) - 1)
+        is_before = np.abs(times - shown[before]) <= np.abs(times - shown[after])
+        index = np.where(is_before, before, after)
         off = np.abs(shown[index] - times)
         too_far = off > NEAR * self.period
         if too_far.any():
@@ -72,18 +71,34 @@ class Packets:
 
 
 def packets(path: Path) -> Packets:
-    """Reads a video file once. What cannot be read is not in the result.
+    """Reads a video file once, a damaged one twice. What cannot be read is not in the result.
 
     Raises `CorruptRecord` for what is no video or has no time stamps, `SourceUnavailable`.
     """
+    base, rows, is_damaged = _read(path)
+    if is_damaged:  # or a share kept it back for a moment: what is damaged is so again
+        base, rows, _ = _read(path)
+    if base is None:
+        raise CorruptRecord(f"{path} has no time base")
+    pts, size, crc = _columns(sorted(rows))
+    if len(np.unique(pts)) < len(pts):
+        raise CorruptRecord(f"{path} has several frames at one time")
+    return Packets(path, base, pts.astype(np.int64), size.astype(np.uint32), crc.astype(np.uint32))
+
+
+def _read(path: Path) -> tuple[Fraction | None, list[tuple[int, int, int]], bool]:
+    """The time base of a video; time stamp, size and CRC32C of every packet, in the order of the
+    file; and whether some could not be read."""
     import av
 
     rows: list[tuple[int, int, int]] = []
+    is_damaged = False
     with open_video(path) as video:
         stream = frame_stream(path, video)
         base = stream.time_base
         try:
             for packet in video.demux(stream):
+                is_damaged |= packet.is_corrupt
                 if not packet.size or packet.is_corrupt or packet.is_discard:
                     continue
                 if packet.pts is None or not 0 <= packet.pts < LARGEST_STAMP:
@@ -91,12 +106,8 @@ def packets(path: Path) -> Packets:
                 rows.append((packet.pts, packet.size, google_crc32c.value(bytes(packet))))
         except av.FFmpegError as error:
             require_readable(path, error)
-    if base is None:
-        raise CorruptRecord(f"{path} has no time base")
-    pts, size, crc = _columns(sorted(rows))
-    if len(np.unique(pts)) < len(pts):
-        raise CorruptRecord(f"{path} has several frames at one time")
-    return Packets(path, base, pts.astype(np.int64), size.astype(np.uint32), crc.astype(np.uint32))
+            is_damaged = True
+    return base, rows, is_damaged
 
 
 def _columns(rows: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

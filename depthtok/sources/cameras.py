@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from depthtok.data import Orientation
 from depthtok.errors import SchemaError
-from depthtok.sources.columns import FeatureFacts, feature
+from depthtok.sources.columns import FeatureFacts, feature, number_kind
+from depthtok.sources.features import values_in
 from depthtok.sources.table import SchemaTable
 from depthtok.stores.placeholders import NotMeasured
 
@@ -200,7 +199,7 @@ def _depth_invalid(table: SchemaTable) -> tuple[float, ...]:
 
 def _check_flag(flag: FeatureFacts, key: str, location: str) -> None:
     """Raises `SchemaError` unless `flag` is one boolean per episode or step."""
-    if flag.kind not in ("scalar", "tensor") or flag.shape != () or flag.dtype != "bool":
+    if flag.kind not in ("scalar", "tensor") or values_in(flag.shape) != 1 or flag.dtype != "bool":
         raise SchemaError(
             f"{location}: present_key {key!r} is {flag.kind} of {flag.dtype} {flag.shape}",
             remedy="name a boolean of the episode, or leave present_key out: pictures of one flat "
@@ -214,7 +213,7 @@ def _check_map(
     """Raises `SchemaError` unless `pixels` has one number per pixel and the image's size."""
     kinds = "ui" if integer else "uif"
     flat = pixels.shape[:2] if pixels.shape[2:] == (1,) else pixels.shape
-    numeric = pixels.kind in ("image", "tensor") and np.dtype(pixels.dtype).kind in kinds
+    numeric = pixels.kind in ("image", "tensor") and number_kind(pixels.dtype) in kinds
     if not numeric or len(flat) != 2:
         raise SchemaError(
             f"{location}: {key!r} is {pixels.kind} {pixels.dtype} {pixels.shape}",

@@ -39,6 +39,8 @@ class ReadableEpisode(Protocol):
 
     @property
     def index(self) -> int: ...
+    @property
+    def features(self) -> Mapping[str, FeatureFacts]: ...
     def __len__(self) -> int: ...
     def values(self, path: str) -> np.ndarray: ...
     def texts(self, path: str) -> list[tuple[str, ...]]: ...
@@ -52,6 +54,11 @@ def feature(features: Mapping[str, FeatureFacts], key: str, where: str) -> Featu
             remedy=did_you_mean(key, list(features)),
         )
     return features[key]
+
+
+def number_kind(dtype: str) -> str:
+    """numpy's letter for a dtype: "f" for floats, "u", "i" and "b" for integers and bool."""
+    return "f" if dtype == "bfloat16" else np.dtype(dtype).kind  # which numpy does not know
 
 
 def numbers_a_step(features: Mapping[str, FeatureFacts], key: str, where: str) -> int:

@@ -144,17 +144,18 @@ class Demonstrations:
     ) -> Demonstration:
         try:
             demo = opened[hdf5.demo(number)]
-            steps = len(demo[ACTIONS])
             names = [path for path, f in self.features.items() if f.kind == "tensor"]
             arrays = {path: demo[path] for path in (ACTIONS, *names, *keys) if path in demo}
             for name, array in arrays.items():
                 _require_own(array, opened, f"{where}, {name}")
+            steps = len(arrays[ACTIONS])
             columns = {path: arrays[path][()] for path in names if path in arrays}
             rows = {
                 key: _rows(demo[key], self.features[key], number, steps, f"{where}, {key}")
                 for key in keys
             }
-        except (OSError, KeyError, ValueError) as error:
+        except hdf5.FAILURES as error:
+            hdf5.require_there(group.paths(self.path)[0], error)
             raise CorruptRecord(f"{where} cannot be read: {error}", remedy=hdf5.AGAIN) from error
         task = self.tasks.get(group.files[0], "")
         return Demonstration(number, where, steps, task, self.features, columns, rows)
@@ -214,8 +215,10 @@ def _notes(masks: set[str], unnamed: Sequence[str]) -> Iterator[str]:
 
 
 def _require_own(array, opened, where: str) -> None:
-    """Raises `CorruptRecord` for an array whose numbers lie in another file: no digest of this one
-    speaks of them, and they may be of any file of this machine."""
+    """Raises `CorruptRecord` for what is no array by step, and for one whose numbers lie in another
+    file: no digest of this one speaks of them, and they may be of any file of this machine."""
+    if not getattr(array, "shape", ()):  # of a group, or of a single number
+        raise CorruptRecord(f"{where} is no array with an entry for every step")
     if array.file.filename != opened.filename or array.external or array.is_virtual:
         raise CorruptRecord(
             f"{where} lies in another file, to which this one links",
@@ -244,12 +247,13 @@ def _features(demo, file: Path) -> dict[str, NamedFeature]:
     """The arrays of a demonstration that have an entry for every step."""
     import h5py
 
-    if ACTIONS not in demo:
+    actions = demo.get(ACTIONS) if isinstance(demo, h5py.Group) else None
+    if not isinstance(actions, h5py.Dataset) or not actions.shape:
         raise SourceError(
             f"{file}: {demo.name} has no `{ACTIONS}`",
             remedy="only demonstrations with actions are read",
         )
-    steps, features = len(demo[ACTIONS]), {}
+    steps, features = len(actions), {}
 
     def visit(path: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and item.shape and item.shape[0] == steps:
@@ -270,11 +274,16 @@ def _features(demo, file: Path) -> dict[str, NamedFeature]:
 def _task(attributes: Mapping[str, object]) -> str:
     """What LIBERO's attributes say is to be done; "" where they do not."""
     try:
-        problem = json.loads(str(attributes["problem_info"]))
+        problem = json.loads(_words(attributes["problem_info"]))
         text = problem["language_instruction"]
     except (KeyError, TypeError, ValueError):
-        return _task_of_name(str(attributes.get("bddl_file_name", "")))
+        return _task_of_name(_words(attributes.get("bddl_file_name", "")))
     return ("".join(text) if isinstance(text, list) else str(text)).strip(' "')
+
+
+def _words(value: object) -> str:
+    """The text of an attribute: of those of fixed length h5py gives the bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _task_of_name(path: str) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from depthtok.errors import SchemaError
 from depthtok.meaning import REFERENCES, UNITS
 from depthtok.sources import guess
-from depthtok.sources.columns import FeatureFacts
+from depthtok.sources.columns import FeatureFacts, number_kind
 from depthtok.sources.features import values_in
 from depthtok.sources.guess import ColumnGroup, in_tree
 from depthtok.sources.instruction import is_codes, is_text
@@ -67,8 +66,9 @@ def draft(
             "that can be recognised",
             remedy="write the schema by hand, see docs/schemas.md",
         )
+    names: set[str] = set()
     groups = [
-        (path, group)
+        (path, guess.distinct(group, names, after=f"_{_last(path)}"))
         for path in actions
         for group in guess.groups("action", path, steps[path], values.get(path, ()))
     ]
@@ -171,7 +171,7 @@ def _cameras(steps: Mapping[str, FeatureFacts], paths: list[str]) -> list[str]:
         table += 'orientation = "unknown"  # check: identity, rotate180 or mirror\n'
         if path in depth_of:
             depth = depth_of[path]
-            unit = "m" if np.dtype(steps[depth].dtype).kind == "f" else "mm"
+            unit = "m" if number_kind(steps[depth].dtype) == "f" else "mm"
             is_video = steps[depth].encoding == "video"
             why = "as its video says" if is_video else "check: a guess by dtype"
             table += f'depth_key = "{depth}"\ndepth_unit = "{unit}"  # {why}\n'
@@ -252,9 +252,7 @@ def _states(
     for path in sorted(vectors, key=lambda path: path not in used):
         comment = "" if path in used else "also there; part of the state?"
         for group in guess.groups("proprio", path, steps[path], values.get(path, ())):
-            if names & set(group.names):
-                group = replace(group, names=tuple(f"{_last(path)}_{n}" for n in group.names))
-            names |= set(group.names)
+            group = guess.distinct(group, names, before=f"{_last(path)}_")
             tables.append(_table("proprio", path, group, comment))
     return tables
 
@@ -283,7 +281,12 @@ def _is_image(feature: FeatureFacts) -> bool:
 def _is_map(feature: FeatureFacts) -> bool:
     flat = len(feature.shape) == 2 or (len(feature.shape) == 3 and feature.shape[2] == 1)
     large = all(size is not None and size >= 8 for size in feature.shape[:2])
-    return flat and large and feature.kind in ("image", "tensor") and _kind(feature) in "uif"
+    return (
+        flat
+        and large
+        and feature.kind in ("image", "tensor")
+        and number_kind(feature.dtype) in "uif"
+    )
 
 
 def _is_vector(feature: FeatureFacts) -> bool:
@@ -296,11 +299,7 @@ def _is_state(feature: FeatureFacts) -> bool:
     numeric = feature.kind in ("tensor", "scalar") and feature.dtype not in ("str", "object")
     count = values_in(feature.shape)
     small = count is not None and len(feature.shape) <= 2 and count <= 256
-    return numeric and small and (_kind(feature) == "f" or count == 1)
-
-
-def _kind(feature: FeatureFacts) -> str:
-    return "f" if feature.dtype == "bfloat16" else np.dtype(feature.dtype).kind
+    return numeric and small and (number_kind(feature.dtype) == "f" or count == 1)
 
 
 def _unlikeness(camera: str, depth: str) -> int:

@@ -66,7 +66,11 @@ class Rule:
                 return not texts.isdisjoint(self.values)
             inside = any(str(value) in text for text in texts for value in self.values)
             return inside == (self.test == "contains")
-        return bool(np.isin(raw.values(self.path), self.values).any())
+        stored = np.asarray(raw.values(self.path))
+        values = np.asarray(self.values)
+        if stored.dtype.kind == "f":  # 0.1 is the float32 that is nearest to it
+            values = values.astype(stored.dtype)
+        return bool(np.isin(stored, values).any())
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,19 @@ def _gripper_name(stem: str, gripper: bool) -> str:
     return f"gripper_{stem}" if gripper else stem.replace("gripper", "grip", 1)
 
 
+def distinct(
+    group: ColumnGroup, taken: set[str], *, before: str = "", after: str = ""
+) -> ColumnGroup:
+    """The group with names that are not `taken`, to which they are added: its own, or with `before`
+    and `after` around each, or numbered, too."""
+    names, number = group.names, 1
+    while not taken.isdisjoint(names):
+        ending = after if number == 1 else f"{after}_{number}"
+        names, number = tuple(f"{before}{name}{ending}" for name in group.names), number + 1
+    taken.update(names)
+    return replace(group, names=names)
+
+
 def _split(parts: list[ColumnGroup], column: int, name: str, note: str) -> list[ColumnGroup]:
     """The groups `parts` with one column as a gripper group of its own."""
     split = []

@@ -117,7 +117,7 @@ class Instruction:
         if not self.ops:
             return raw.texts(path)
         codes = np.asarray(raw.values(path))
-        rows = codes if path.startswith("steps/") else codes[None]
+        rows = codes if raw.features[path].per_step else codes[None]
         texts: dict[bytes, tuple[str, ...]] = {}  # most steps say the same
         entries = []
         for row in rows:

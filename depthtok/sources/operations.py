@@ -64,6 +64,12 @@ class Call:
             raise SchemaError(
                 f"{where}: {text!r} does not match {usage!r}", remedy="give these numbers"
             )
+        is_range = numbers[0] < numbers[1] if name == "clip" else len(set(numbers)) == len(numbers)
+        if not is_range:  # `clip 1 0` would make every number 0
+            raise SchemaError(
+                f"{where}: {text!r} leaves no range of numbers",
+                remedy="write two numbers that differ, the smaller one first",
+            )
         return cls(name, numbers)
 
     def __str__(self) -> str:

@@ -129,6 +129,12 @@ def shards_of(naming: Naming, stated: Sequence[int]) -> tuple[tuple[Shard, ...],
     of = len(stated)
     naming.file(0, 1)  # an invalid template is refused before any directory is read
     shards = tuple(Shard(naming.file(k, of), k, of, count) for k, count in enumerate(stated))
+    if len({shard.path for shard in shards}) < of:
+        raise SourceError(
+            f"{naming.root / INFO}: filepathTemplate {naming.template!r} gives all {of} shards of "
+            f"the split {naming.split!r} one file",
+            remedy="write {SHARD_X_OF_Y} into it, or one number in shardLengths",
+        )
     present = naming.present()
     others = {number: files for number, files in present.items() if number != of}
     if not others:

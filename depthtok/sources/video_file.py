@@ -20,7 +20,7 @@ from depthtok.disk.bytes_of import local_file
 from depthtok.disk.digests import file_sha256
 from depthtok.disk.lfs import require_fetched
 from depthtok.disk.regular import reading, require_file, unavailable
-from depthtok.errors import CorruptRecord, MissingPackage
+from depthtok.errors import CorruptRecord, MissingPackage, SourceUnavailable
 from depthtok.sources.matroska import breaks_off
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
@@ -79,6 +79,12 @@ def frame_stream(path: Path, video):
     return stream
 
 
+def be_strict(stream) -> None:
+    """Lets the decoder of a stream tell damage, before its first frame."""
+    if mode := STRICT.get(stream.codec_context.name):
+        stream.codec_context.options = {"err_detect": mode}
+
+
 def is_depth(stream) -> bool:
     """Whether a stream holds one number a pixel of more than 8 bits, as depth videos do."""
     pixels = stream.codec_context.format
@@ -100,8 +106,31 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
 
     After the last one, `notes` has how many of them were `turned` which way, and `length` if it
     could not be checked. Raises `CorruptRecord` for a file that cannot be decoded whole,
-    `MissingPackage`.
+    `SourceUnavailable`, `MissingPackage`.
     """
+    try:
+        yield from _decoded(path, notes)
+    except CorruptRecord as error:
+        if _is_whole(path):
+            raise SourceUnavailable(
+                f"{path} could not be read for a moment, and can now ({error.problem})",
+                remedy="run the same command again: what is done is kept",
+            ) from error
+        raise
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all of a video can be decoded: what is damaged fails each time, a share does not."""
+    try:
+        for _ in _decoded(path, {}):
+            pass
+    except CorruptRecord:
+        return False
+    return True
+
+
+def _decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
+    """As `decoded`, where any failure is one of the file."""
     av = require_av()
     with open_video(path) as video:
         stream = frame_stream(path, video)
@@ -109,8 +138,7 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
             raise CorruptRecord(f"{path} is a depth video, not a picture", remedy="leave it out")
         if reason := too_large(stream.height, stream.width):
             raise CorruptRecord(f"{path} has frames that are too large: {reason}", remedy=SMALLER)
-        if mode := STRICT.get(stream.codec_context.name):
-            stream.codec_context.options = {"err_detect": mode}
+        be_strict(stream)
         ledger = _Ledger(path, video, stream)
         ways: dict[int, int] = {}
         try:

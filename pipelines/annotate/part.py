@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthtok.data import QUANTILES, DepthBlock, DepthClip, DepthEstimator, ImageTransform
+from depthtok.data import QUANTILES, DepthBlock, DepthClip, DepthEstimator
 from depthtok.errors import SourceError
 from depthtok.stores import depth
 from depthtok.stores.depth import ClipQuantiles, DepthEncoding
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.stored_episode import StoredEpisode, StoredFrames
 from pipelines.annotate.watch import Watched
+from pipelines.depth.sizes import at_size
 from pipelines.stage import Advance
 
 
@@ -37,11 +38,8 @@ class DepthLayout:
         return self.encoding is DepthEncoding.FLOAT16
 
     def resized(self, clip: DepthClip) -> DepthClip:
-        """Estimated depth at the stored size; a pixel is valid where all it comes from is."""
-        transform = ImageTransform(size=self.size)
-        values = transform.depth(clip.values, clip.kind)
-        valid = transform.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
-        return DepthClip.of(values, clip.kind, valid)
+        """Estimated depth at the stored size."""
+        return at_size(clip, self.size)
 
 
 class FrameMeter:
@@ -85,7 +83,7 @@ class EpisodeSink:
         self.clips = [Watched(episodes[row].frames(camera)) for row, camera in self.places]
         self.clips_to_come = Counter(row for row, _ in self.places)  # of each episode
         self.row = 0  # the current episode
-        self.failed: int | None = None  # the episode whose other clips are skipped
+        self.failed: set[int] = set()  # episodes whose other clips are skipped
         self.clip_frames = 0  # written of the current clip
         self.reported = 0  # frames of the current episode reported as done
         self.counts = ClipQuantiles(layout.encoding)
@@ -96,7 +94,7 @@ class EpisodeSink:
         """Writes a block, or records why its episode failed: that is not raised."""
         started = time.monotonic()
         row, camera = self.places[block.clip]
-        if row == self.failed:
+        if row in self.failed:
             return
         assert row == self.row, f"got a block of episode {row}, but {self.row} is not complete"
         try:
@@ -172,7 +170,7 @@ class EpisodeSink:
         episode = self.episodes[self.row]
         self.writer.fail(episode.key.index, reason)
         self._report(len(episode) * len(self.layout.cameras) - self.reported)
-        self.failed = self.row
+        self.failed.add(self.row)
         self._next_episode()
 
     def _next_episode(self) -> None:

@@ -249,8 +249,9 @@ class AnnotateStage:
             writer.meta["device"] = estimator.device
             if self.config.estimator == "dataset" and (counts := sink.not_measured()):
                 writer.meta["not_measured"] = counts
-            if (steadiness := getattr(estimator, "steadiness", None)) and steadiness.pairs:
-                writer.meta["steadied"] = steadiness.take()
+            if (steadiness := getattr(estimator, "steadiness", None)) is not None:
+                figures = steadiness.take()  # also where there are none: the next part begins anew
+                writer.meta |= {"steadied": figures} if figures["pairs"] else {}
             if estimator.degraded:
                 writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from depthtok.data import Camera, DepthClip, DepthKind, EpisodeKey, FrameClip, ImageTransform
+from depthtok.data import Camera, DepthClip, EpisodeKey, FrameClip, ImageTransform
 from depthtok.errors import SourceError
 
 CROP, SMALLER = 0.75, 0.7
@@ -148,12 +148,3 @@ class AlteredClip:
             "altered frames have no depth of their own",
             remedy="choose an estimator that needs RGB only",
         )
-
-
-def at_size(clip: DepthClip, size: Size) -> DepthClip:
-    """Disparity at another size, bilinear."""
-    if clip.values.shape[1:] == size:
-        return clip
-    resize = ImageTransform(size=size)
-    valid = resize.depth(clip.valid.astype(np.float32), DepthKind.DISPARITY) > 0.999
-    return DepthClip.of(resize.depth(clip.values, DepthKind.DISPARITY), clip.kind, valid)

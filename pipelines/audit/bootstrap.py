@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 DRAWS = 4000
 TAIL = 2.5  # percent on each side
+AT_ONCE = 1 << 21  # numbers of episodes that are drawn together
 FEWEST = 5  # episodes; fewer say nothing of how the next one would come out
 
 
@@ -58,6 +59,12 @@ def interval(values: Mapping[str, Sequence[float]]) -> Interval | None:
 def _means(
     sums: Float[np.ndarray, " episodes"], counts: Float[np.ndarray, " episodes"]
 ) -> Float[np.ndarray, " draws"]:
-    """The mean of each draw of as many episodes as there are."""
-    drawn = np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))
-    return sums[drawn].sum(1) / counts[drawn].sum(1)
+    """The mean of each draw of as many episodes as there are; some draws at a time, as all of those
+    of tens of thousands of episodes would take gigabytes."""
+    rng, episodes = np.random.default_rng(0), len(sums)
+    together = max(1, AT_ONCE // episodes)
+    means = []
+    for first in range(0, DRAWS, together):
+        drawn = rng.integers(episodes, size=(min(together, DRAWS - first), episodes))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    return np.concatenate(means)

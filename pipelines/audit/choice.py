@@ -94,7 +94,7 @@ def choose(rows: Sequence[Rankable], difference: Difference, rule: ChoiceRule = 
     excluded = {row.name: text for row in rows if (text := _excluded(row))}
     able = [row for row in rows if row.name not in excluded]
     differences = [difference(rule.figure, able[0].name, row.name) for row in able[1:]]
-    if why := _withheld(rows, able, differences):
+    if why := _withheld(rows, able, differences, rule):
         return Choice((), "", why, excluded, rule.text)
     best = able[0]
     pairs = [(row, d) for row, d in zip(able[1:], differences, strict=True) if d is not None]
@@ -115,7 +115,10 @@ def _excluded(row: Rankable) -> str:
 
 
 def _withheld(
-    rows: Sequence[Rankable], able: Sequence[Rankable], differences: Sequence[Interval | None]
+    rows: Sequence[Rankable],
+    able: Sequence[Rankable],
+    differences: Sequence[Interval | None],
+    rule: ChoiceRule,
 ) -> str:
     """Why nothing can be recommended; "" where something can."""
     if len(rows) < 2:
@@ -126,7 +129,8 @@ def _withheld(
     if sum(not row.doubt for row in rows) == 1:
         doubts = "; ".join(f"{row.name} has {row.doubt}" for row in rows if row.doubt)
         return f"{able[0].name} has nothing to be compared with ({doubts})"
-    if any(d is None or d.low is None for d in differences):
+    figure = able[0].figures[rule.figure]
+    if any(values is None or values.low is None for values in (figure, *differences)):
         return f"fewer than {FEWEST} episodes carry no interval"
     return ""
 

@@ -97,8 +97,10 @@ def of_medians(logs: list[float]) -> DepthScale | None:
 def interval(count: int) -> tuple[int, int]:
     """The ranks (from 0) of the values between which the median lies with 95 %; the smallest and
     the largest where there are too few for that."""
-    tail, below = 0.0, 0
-    while (tail := tail + math.comb(count, below) / 2**count) <= (1 - CONFIDENCE) / 2:
+    below, ways, tail = 0, 1, 1  # of `below` values below the median, in whole numbers
+    while tail / (1 << count) <= (1 - CONFIDENCE) / 2:
         below += 1
+        ways = ways * (count - below + 1) // below
+        tail += ways
     rank = max(below - 1, 0)
     return rank, count - 1 - rank

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -38,22 +38,33 @@ def about_store(
 
 
 def requested_schema(
-    requested: str | None, name: str, path: object, out: Path, draft: Callable[[], str]
+    requested: str | None,
+    name: str,
+    path: object,
+    store: Path,
+    draft: Callable[[], str],
+    features: Container[str] | None = None,
 ) -> Schema:
-    """The requested schema, or the shipped one of data set `name` at `path`. Without either: that
-    with which the store `out` was begun, or a draft (TOML), named DRAFTED. Raises `SchemaError`
-    where none can be drafted, and for data that bring a schema of their own."""
-    if schema := Schema.load(requested) if requested else Schema.find(name):
+    """The requested schema, or the shipped one of data set `name` at `path`; with `features` only
+    if it has a camera among them. Without either: that with which `store` was begun, or a draft
+    (TOML), named DRAFTED. Raises `SchemaError` where none can be drafted, and for data that bring a
+    schema of their own."""
+    schema = Schema.load(requested) if requested else Schema.find(name)
+    if schema and (requested or features is None or _sees(schema, features)):
         return schema
-    begun = read_spec(out).what.get("schema") if is_store(out) else None
-    if isinstance(begun, dict):
-        return replace(Schema.from_json(begun), name=f"of {out}")
+    table = read_spec(store).what.get("schema") if is_store(store) else None
+    if isinstance(table, dict):
+        return replace(Schema.from_json(table), name=f"of {store}")
     if brought := own_schema(path):
         raise SchemaError(
             f"no shipped schema fits the data set {name!r}, but it brings one",
             remedy=f"look at it, and give --schema {brought}",
         )
     return parse_schema(draft(), DRAFTED, f"the draft of a schema for {path}")
+
+
+def _sees(schema: Schema, features: Container[str]) -> bool:
+    return any(camera.key in features for camera in schema.cameras)
 
 
 def own_schema(path: object) -> Path | None:

@@ -47,14 +47,17 @@ class FilesStage:
     out: Path
     config: ConvertConfig
     unit: str = "episodes"
+    schema_of: Path | None = None  # the store whose schema it has, if none is requested; else `out`
 
     @cached_property
     def schema(self) -> Schema:
-        """The requested schema, the shipped one or a draft, checked against the data set."""
-        dataset, requested = self.dataset, self.config.schema
-        draft = partial(files_draft, dataset)
-        schema = requested_schema(requested, dataset.name, dataset.path, self.out, draft)
-        return schema.fitted(dataset.features, dataset.name)
+        """The requested schema, the shipped one or a draft, checked against the data set. The same
+        name may be that of an RLDS data set, whose schema says nothing of these features."""
+        dataset, store = self.dataset, self.schema_of or self.out
+        name, features, draft = dataset.name, dataset.features, partial(files_draft, dataset)
+        asked = self.config.schema
+        schema = requested_schema(asked, name, dataset.path, store, draft, features)
+        return schema.fitted(features, name)
 
     @cached_property
     def keyed_views(self) -> list[tuple[str, View]]:

@@ -33,6 +33,7 @@ from depthtok.stores.frame_files import FILES, PACKED
 from depthtok.stores.origin import FRAMES, FrameDigests
 from depthtok.stores.part_writer import PartWriter
 from pipelines.convert.episode_columns import EpisodeColumns
+from pipelines.convert.flags import Flags
 from pipelines.stage import Advance, recording_failures
 
 
@@ -118,6 +119,7 @@ class FilesIndexer:
         self.files = group.paths(reading.dataset.path)
         self.columns = EpisodeColumns(reading.schema, writer, checks_grippers=True)
         self.frames = FrameDigests(reading.stored_views)
+        self.flags = Flags(reading.schema)
         self.packed: BinaryIO | None = None
 
     def read(self) -> None:
@@ -137,6 +139,7 @@ class FilesIndexer:
         finally:
             if self.packed:
                 self.packed.close()
+        self.flags.record(self.writer)
         self.writer.meta[FRAMES] = self.frames.to_json()
         self.columns.close()
 
@@ -150,7 +153,7 @@ class FilesIndexer:
         absent = [
             view.view.camera
             for view, of_view in zip(reading.views, rows, strict=True)
-            if view.view.kind == "rgb" and view.is_blank(self.files, of_view)
+            if view.view.kind == "rgb" and self._is_absent(raw, view, of_view)
         ]
         if self.packed:
             pairs = zip(reading.views, rows, strict=True)
@@ -160,6 +163,11 @@ class FilesIndexer:
         for camera in absent:
             writer.absent(camera, raw.index)
         self.frames.add(raw.index, rows)
+
+    def _is_absent(self, raw: FileEpisode, view: ReadView, rows: Rows) -> bool:
+        """Whether the episode does not have the camera of a view."""
+        blank = view.is_blank(self.files, rows)
+        return self.flags.absent(raw, view.view.camera, blank=blank)
 
     def _packed(self, packed: BinaryIO, views: list[Iterator[bytes]]) -> list[Rows]:
         """Writes the frames of an episode to the part's own file: their rows there. Nothing stays

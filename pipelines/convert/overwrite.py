@@ -101,13 +101,13 @@ def _unfit(replacement: Path, outcome: Outcome) -> str:
 
 
 def planned_over(stage: Converting) -> Converting:
-    """The stage that is run to replace the store at the place of `stage`: one beside it, or
-    `stage` itself where that is made with its settings already, or not at all. Raises `StoreError`
-    where something else is there."""
+    """The stage that is run to replace the store at the place of `stage`: one beside it, with the
+    same schema, or `stage` itself where that is made with its settings already, or not at all.
+    Raises `StoreError` where something else is there."""
     if not _made_otherwise(stage.out, stage):
         return stage
     _require_episodes(stage.out)
-    return replace(stage, out=beside(stage.out))
+    return replace(stage, out=beside(stage.out), schema_of=stage.out)
 
 
 def _require_episodes(out: Path) -> None:

@@ -25,6 +25,7 @@ from depthtok.stores.frame_files import PACKED
 from depthtok.stores.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.stores.part_writer import PartWriter
 from pipelines.convert.episode_columns import EpisodeColumns
+from pipelines.convert.flags import Flags
 from pipelines.stage import Advance, recording_failures
 
 
@@ -38,29 +39,6 @@ class Reading:
     view_paths: Sequence[str]
     copy_images: bool
     checks_grippers: bool  # whether a gripper out of its range is an error
-
-
-class Flags:
-    """What flags of the data set say of cameras, held against the pictures.
-
-    `against` counts, by camera, the episodes whose flag contradicts them: `seen` is said to be
-    absent and shows something, `blank` is said to be there and is one flat colour.
-    """
-
-    def __init__(self, schema: Schema) -> None:
-        self._keys = {camera.name: camera.present_key for camera in schema.cameras}
-        self.against: dict[str, dict[str, int]] = {}
-
-    def absent(self, raw: RawEpisode, camera: str, *, blank: bool) -> bool:
-        """Whether the camera is absent: by its picture, or by its flag."""
-        key = self._keys[camera]
-        if key is None:
-            return blank
-        present = bool(np.any(raw.values(key)))
-        if present == blank:
-            counts = self.against.setdefault(camera, {"seen": 0, "blank": 0})
-            counts["blank" if blank else "seen"] += 1
-        return blank or not present
 
 
 class ShardIndexer:
@@ -92,8 +70,7 @@ class ShardIndexer:
         finally:
             if self.packed:
                 self.packed.close()
-        if self.flags.against:
-            self.writer.meta["flags_against_pictures"] = self.flags.against
+        self.flags.record(self.writer)
         made_from = {**self.framing.to_json(), "episodes": self.shard.episodes}
         self.writer.meta[MADE_FROM] = made_from
         self.writer.meta[FRAMES] = self.frames.to_json()

@@ -1,4 +1,4 @@
-"""convert: RLDS directory -> EpisodeStore. Every record is read once (`convert_shard.py`)."""
+"""convert: RLDS directory -> EpisodeStore. Every record is read once (`shard.py`)."""
 
 from __future__ import annotations
 
@@ -51,13 +51,15 @@ class ConvertStage:
     out: Path
     config: ConvertConfig
     unit: str = "episodes"
+    schema_of: Path | None = None  # the store whose schema it has, if none is requested; else `out`
 
     @cached_property
     def schema(self) -> Schema:
         """The requested schema, the shipped one or a draft, checked against the data set."""
         rlds, requested = self.rlds, self.config.schema
         draft = partial(rlds_draft, rlds)
-        schema = requested_schema(requested, rlds.name, rlds.path, self.out, draft)
+        store = self.schema_of or self.out
+        schema = requested_schema(requested, rlds.name, rlds.path, store, draft)
         return schema.fitted(rlds.features, rlds.name)
 
     @cached_property

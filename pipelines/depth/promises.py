@@ -34,8 +34,8 @@ def failure_of(name: str, error: Exception) -> SourceError:
 
 
 def numbers_of(name: str, answer: object) -> np.ndarray:
-    """An array or tensor that a package gave, as float32. Raises `SourceError` for anything else
-    than real numbers of one shape."""
+    """An array or tensor that a package gave, as float32 that torch takes: row by row in memory,
+    and writable. Raises `SourceError` for anything else than real numbers of one shape."""
     if isinstance(answer, Tensor):
         answer = answer.detach().cpu().float().numpy()
     try:
@@ -44,7 +44,7 @@ def numbers_of(name: str, answer: object) -> np.ndarray:
         raise SourceError(f"the estimator {name!r} gave depth of no shape: {error}") from None
     if values.dtype.kind not in "fiu":
         raise SourceError(f"the estimator {name!r} gave {values.dtype}; expected float32")
-    return values.astype(np.float32, copy=False)
+    return np.require(values, np.float32, ["C", "W"])
 
 
 def sound(depth: DepthClip) -> DepthClip:
@@ -114,9 +114,13 @@ class HeldEstimator:
         Raises `ConfigError` for what is no clip's fault.
         """
         done = frames = 0
+        refused = -1  # a clip of which a block was: what else comes of it is passed over
         try:
             for block in self._estimator.estimate(clips):
+                if isinstance(block, DepthBlock) and block.clip == refused:
+                    continue
                 checked = self._checked(block, clips, done, frames)
+                refused = done if checked.error and not block.error else refused
                 frames += len(checked.depth) if checked.depth is not None else 0
                 ended = bool(checked.error) or frames == len(clips[done])
                 done, frames = (done + 1, 0) if ended else (done, frames)

@@ -103,8 +103,7 @@ def write_clip(
                 stream = added
                 stream.height, stream.width, stream.pix_fmt = height, width, codec.pixels
                 stream.codec_context.thread_count = 1
-                with ordinary_threads():
-                    out.start_encoding()
+                _open(out, codec, (height, width))
             if (height, width) != (stream.height, stream.width):
                 raise SourceError(
                     f"frame {number} has {height} x {width} px, those before it "
@@ -118,6 +117,20 @@ def write_clip(
             out.mux(stream.encode())
 
 
+def _open(out, codec: VideoCodec, size: tuple[int, int]) -> None:
+    """Opens the encoder of a file. Raises `SourceError` for a size that it does not take."""
+    import av
+
+    try:
+        with ordinary_threads():
+            out.start_encoding()
+    except av.error.ArgumentError as error:
+        raise SourceError(
+            f"frames of {size[0]} x {size[1]} px cannot be encoded by {codec.encoder}",
+            remedy="leave this camera or --depth out, or export with --format rlds",
+        ) from error
+
+
 @contextmanager
 def ordinary_threads() -> Iterator[None]:
     """An encoder is opened within, without what SVT-AV1 does where root runs it.
@@ -129,11 +142,13 @@ def ordinary_threads() -> Iterator[None]:
         yield
         return
     before = os.sched_getscheduler(0)
-    yield
-    for thread in [int(task.name) for task in Path("/proc/self/task").iterdir()]:
-        with suppress(ProcessLookupError):
-            if os.sched_getscheduler(thread) == os.SCHED_FIFO != before:
-                os.sched_setscheduler(thread, before, os.sched_param(0))
+    try:
+        yield
+    finally:
+        for thread in [int(task.name) for task in Path("/proc/self/task").iterdir()]:
+            with suppress(ProcessLookupError):
+                if os.sched_getscheduler(thread) == os.SCHED_FIFO != before:
+                    os.sched_setscheduler(thread, before, os.sched_param(0))
 
 
 def _picture(frame: np.ndarray, pixels: str):

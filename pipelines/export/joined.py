@@ -46,6 +46,17 @@ class Joined:
     def _chosen(self, cameras: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(camera for camera in cameras if camera in self.cameras)
 
+    def rate(self, stated: float) -> float | None:
+        """Frames per second: the episodes' own, else what was stated; None where neither says it.
+        Raises `ConfigError` where both do and differ."""
+        rate = self.episodes.fps
+        if rate and stated and rate != stated:
+            raise ConfigError(
+                f"{self.episodes.path} says {rate:g} frames per second, not {stated:g}",
+                remedy="leave out --set fps",
+            )
+        return rate or stated or None
+
     def grid(self, episode: StoredEpisode, camera: str) -> CodeGrid | None:
         """The codes of one camera; None where the episode does not have it."""
         assert self.codes is not None

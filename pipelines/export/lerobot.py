@@ -62,13 +62,7 @@ def export_lerobot(joined: Joined, config: ExportConfig, out: Path, threads: int
 
 def _rate(joined: Joined, config: ExportConfig) -> Fraction:
     """Frames per second, exactly as it is written in decimals. Raises `ConfigError`."""
-    stated = joined.episodes.fps
-    if stated and config.fps and stated != config.fps:
-        raise ConfigError(
-            f"{joined.episodes.path} says {stated:g} frames per second, not {config.fps:g}",
-            remedy="leave out --set fps",
-        )
-    fps = stated or config.fps
+    fps = joined.rate(config.fps)
     if not fps:
         raise ConfigError(
             f"{joined.episodes.path} does not say how many frames a second has",

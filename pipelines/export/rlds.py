@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.disk.files import write_atomic
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.frames.kinds import SPANS
 from depthtok.json_values import JsonObject, value_of
 from depthtok.progress import progress
 from depthtok.sources.features import Feature, read_json
+from depthtok.sources.shards import INFO
 from depthtok.sources.write import RldsWriter
 from depthtok.stores.depth import DepthEncoding
 from depthtok.stores.stored_episode import StoredEpisode
@@ -41,13 +43,18 @@ TEXT, ACTION, STATE = "steps/language_instruction", "steps/action", f"{OBSERVATI
 
 
 def export_rlds(joined: Joined, config: ExportConfig, out: Path) -> Exported:
-    """Writes the data set to `out`, or goes on with it. Raises as `ExportDirectory.finished`."""
-    directory = ExportDirectory(out, RLDS, RLDS, fingerprint(joined, config))
+    """Writes the data set to `out`, or goes on with it. Raises `ConfigError` for another rate than
+    the episodes have and for cameras whose names meet, and what `ExportDirectory.finished` raises.
+    """
+    joined.rate(config.fps)
+    directory = ExportDirectory(out, RLDS, INFO, fingerprint(joined, config))
     record = directory.finished()
     is_new = record is None
     if record is None:
+        of_new = _RldsExport(joined, config, out, directory)
+        of_new.require_distinct_features()
         directory.begin()
-        record = _RldsExport(joined, config, out, directory).written()
+        record = of_new.written()
     directory.end()
     files: Mapping = value_of(record, "files", dict)
     return Exported(
@@ -94,9 +101,21 @@ class _RldsExport:
             "features": {camera: self._keys_of_codes(camera) for camera in self.joined.cameras},
             "files": self.directory.files(paths),
         }
-        self._writer.finish()
         write_atomic(self.out / RLDS, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        self._writer.finish()
         return record
+
+    def require_distinct_features(self) -> None:
+        """Raises `ConfigError` where two things would be one feature: depth of a camera `x` and
+        the pictures of another that is called `x_depth`."""
+        counts = Counter(feature.path for feature in self._each_feature())
+        for path, count in counts.items():
+            if count > 1:
+                raise ConfigError(
+                    f"{count} things would be the feature {path}, by the names of the cameras "
+                    f"{', '.join(self.joined.cameras)}",
+                    remedy="export some of them: --camera NAME; or use --format lerobot",
+                )
 
     def _shards(self) -> list[tuple[str, int, int, list[int]]]:
         """Split, number, number of the split's shards, episodes: of every shard."""
@@ -238,17 +257,15 @@ class _RldsExport:
 
     def _schema(self) -> str:
         depth = self.joined.depth
-        unit = {DepthEncoding.UINT16_MM: "mm", DepthEncoding.FLOAT32: "m"}
+        unit = "mm" if depth and depth.encoding is DepthEncoding.UINT16_MM else "m"
         cameras = []
         for name in self.joined.cameras:
             camera = self.joined.episodes.camera(name)
             key = f"{OBSERVATION}/{self._names[name]}"
-            metric = depth is not None and depth.kind == "metres" and name in depth.cameras
-            if metric and depth is not None and depth.encoding in unit:
-                of_depth = (f"{key}_depth", unit[depth.encoding], depth.size)
-                cameras.append(CameraFeatures(camera, key, *of_depth))
+            if depth and depth.kind == "metres" and name in depth.cameras:
+                cameras.append(CameraFeatures(camera, key, f"{key}_depth", unit, depth.size))
             else:
                 cameras.append(CameraFeatures(camera, key))
-        meaning = provenance.meaning_at(self.joined, self.config.fps or None)
+        meaning = provenance.meaning_at(self.joined, self.joined.rate(self.config.fps))
         keys = ColumnKeys(TEXT, ACTION, STATE)
         return schema_text(self._writer.name, meaning, cameras, keys)

@@ -52,12 +52,12 @@ def schema_text(
     """TOML."""
     lines: list[str] = [
         "# How depthtok reads this export: `depthtok convert DIR --schema DIR/schema.toml`.",
-        f"datasets = {json.dumps([name])}",
+        f"datasets = {_toml([name])}",
         'status = "verified"',
         "",
-        f"fps = {meaning.fps if meaning.fps is not None else json.dumps(UNKNOWN)}",
-        f"instruction = {json.dumps(keys.instruction)}",
-        f"gripper = {json.dumps(meaning.gripper)}",
+        f"fps = {meaning.fps if meaning.fps is not None else _toml(UNKNOWN)}",
+        f"instruction = {_toml(keys.instruction)}",
+        f"gripper = {_toml(meaning.gripper)}",
     ]
     for camera in cameras:
         table: dict[str, object] = {"name": camera.camera.name, "key": camera.key}
@@ -80,4 +80,10 @@ def _columns(columns: Sequence[Column]) -> dict[str, object]:
 
 
 def _lines(table: Mapping[str, object]) -> list[str]:
-    return [f"{name} = {json.dumps(value)}" for name, value in table.items()]
+    return [f"{name} = {_toml(value)}" for name, value in table.items()]
+
+
+def _toml(value: object) -> str:
+    """A value as TOML, which has JSON's strings and lists, but not its pairs of escapes for one
+    character."""
+    return json.dumps(value, ensure_ascii=False)

@@ -182,8 +182,9 @@ def _named(pairs: Iterable[tuple[str, Kind]]) -> dict[str, Kind]:
     roles = Counter(role for role, _ in listed)
     named: dict[str, Kind] = {}
     for role, store in listed:
-        name = role if roles[role] == 1 else f"{role}-{slug(store.path.resolve().name)}"
-        numbered = (f"{name}-{number}" for number in count(2))
+        plain = role if roles[role] == 1 else f"{role}-{slug(store.path.resolve().name)}"
+        numbered = (f"{plain}-{number}" for number in count(2))
+        name = plain
         while name in named:
             name = next(numbered)
         named[name] = store

@@ -70,3 +70,10 @@ def test_a_gripper_in_words():
     meaning = Meaning((), (), "open-1_closed1")
     assert meaning.gripper_in_words == "open is -1, closed is 1 (open-1_closed1)"
     assert Meaning((), ()).gripper_in_words == "unknown"
+
+
+def test_rates_that_differ_in_digits_alone_are_one():
+    action = (Column("x"),)
+    rates = [Meaning(action, (), "none", fps) for fps in (29.97, 30000 / 1001, 30.0, None)]
+    assert rates[0].differences(rates[1]) == rates[0].differences(rates[3]) == {}
+    assert rates[1].differences(rates[2]) == {"fps": "29.97 Hz, 30 Hz"}

@@ -13,7 +13,7 @@ from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.verify import verify_store
-from depthtok.testing import tree_digest
+from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate.focal import require_focal
 from pipelines.annotate.fused import FusedStage
 from pipelines.annotate.stage import AnnotateStage
@@ -151,6 +151,20 @@ def test_flicker_before_and_after_is_recorded(stage, tmp_path, mode):
     assert all(record["flicker_after"] >= 0 for record in records)
     assert mode in inspect(depth.path).facts["flicker"]
     assert dict(depth.spec.what["estimator"]["settings"])["steady"] == mode
+
+
+def test_what_a_part_records_of_it_is_of_that_part_alone(stage, over, tmp_path):
+    """The first part has clips of one frame, which have no flicker."""
+    path = over(make_rlds(tmp_path / "rlds", steps=(1, 3), shards=2, size=32))
+    path.run("convert")
+    episodes, records = EpisodeStore(path.root / "convert"), []
+    for out, jobs in (("whole", ("1/1",)), ("jobs", ("2/2", "1/2"))):
+        for job in jobs:
+            made = replace(stage(out, steady="causal"), episodes=episodes)
+            run(made, RunOptions(shard=job))
+        records.append([part.meta for part in DepthStore(tmp_path / out).parts()])
+    assert records[0] == records[1]
+    assert records[0][1]["steadied"]["clips"] == 2
 
 
 def test_metres_come_of_the_data_sets_own_focal_length(stage, tmp_path):

@@ -56,10 +56,12 @@ class LeRobotEpisode:
             ) from None
 
     def texts(self, path: str) -> list[tuple[str, ...]]:
-        """The text of every step. Raises `SourceError`."""
+        """The text of every step, or its texts. Raises `SourceError`."""
         if self._feature(path).kind != "text" or path not in self.columns:
             raise SourceError(f"{path} is no text", remedy=f"name a text, such as {TASK}")
-        return [(str(text or ""),) for text in self.columns[path].tolist()]
+        entries = self.columns[path].tolist()
+        lists = [entry if isinstance(entry, list) else [entry] for entry in entries]
+        return [tuple(str(text or "") for text in texts) for texts in lists]
 
     def rows(self, key: str) -> Rows:
         """As `FileEpisode.rows`."""
@@ -163,6 +165,12 @@ class GroupReader:
 
     def _episode(self, index: int, columns: dict[str, np.ndarray]) -> LeRobotEpisode:
         location = f"{self.files[0]}: episode {index}"
+        needed = [*self.images, *(["timestamp"] if self.videos[index] else [])]
+        for name in needed if TASK in columns else [*needed, "task_index"]:
+            if name not in columns:
+                raise CorruptRecord(
+                    f"{location} has no column {name!r} in its file", remedy="download it again"
+                )
         steps = len(columns["episode_index"])
         if steps != self.expected[index]:
             raise CorruptRecord(
@@ -216,7 +224,9 @@ class _Held:
             if name in self._reader.images:
                 values = self._pictures(column)
             elif name in self._reader.features and self._reader.features[name].kind == "text":
-                values = np.array(column.to_pylist(), object)
+                values = np.empty(len(column), object)
+                for row, text in enumerate(column.to_pylist()):  # or list of texts: one entry, too
+                    values[row] = text
             else:
                 values = _numbers(column, self._reader.features[name].shape)
             self._pieces.setdefault(name, []).append(values)

@@ -44,7 +44,7 @@ FULL_SIZE = 504 * 504  # pixels of an input for which that is meant
 
 class DA3Network:
     """A network on a device, as `FrameNetwork` asks for it; moved there with the first frames.
-    Raises `ConfigError` for half precision."""
+    Raises `ConfigError` for half precision on a CPU."""
 
     def __init__(
         self,
@@ -104,21 +104,27 @@ class DA3Network:
         Elsewhere than on a CPU all calls have the same number, so that the same kernels run."""
         self._place()
         size = max(1, self.group >> self.halvings)
-        parts = []
         try:
             with exact_float32(self._device) if self._device.type == "cuda" else nullcontext():
-                for start in range(0, len(inputs), size):
-                    some = inputs[start : start + size]
-                    missing = 0 if self._device.type == "cpu" else size - len(some)
-                    padded = torch.cat((some, some[-1:].expand(missing, -1, -1, -1)))
-                    maps = self._network(padded.to(self._device))
-                    parts.append(tuple(value[: len(some)] for value in maps))
+                return self._by_groups(inputs, size)
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
-            self.halvings += 1
-            log.warning("out of memory: continuing with smaller groups; low bits may differ")
-            return self._run(inputs)
+        # Not in the handler: there the error still holds what the failed call had begun.
+        self.halvings += 1
+        log.warning("out of memory: continuing with smaller groups; low bits may differ")
+        return self._run(inputs)
+
+    def _by_groups(
+        self, inputs: Float[Tensor, "n 3 h w"], size: int
+    ) -> tuple[Float[Tensor, "n h w"], Float[Tensor, "n h w"]]:
+        parts = []
+        for start in range(0, len(inputs), size):
+            some = inputs[start : start + size]
+            missing = 0 if self._device.type == "cpu" else size - len(some)
+            padded = torch.cat((some, some[-1:].expand(missing, -1, -1, -1)))
+            maps = self._network(padded.to(self._device))
+            parts.append(tuple(value[: len(some)] for value in maps))
         depth, sky = (torch.cat(maps) for maps in zip(*parts, strict=True))
         return depth, sky
 

@@ -41,9 +41,9 @@ def load_network(config: GemConfig, path: Path) -> GemDepth:
 def _origin(config: GemConfig, path: Path, network: GemDepth) -> WeightsOrigin:
     """No other network has tensors of these names. Where the file is from, its place in the Hub's
     cache says, what `finetune-depth` wrote, or the name that it was published by."""
-    folders, networks = path.absolute().parts, (config.name,)
-    if "snapshots" in folders[:-2]:
-        revision = folders[folders.index("snapshots") + 1]
+    networks = (config.name,)
+    repository, snapshots, revision = ("", "", "", *path.absolute().parts)[-4:-1]
+    if repository.startswith("models--") and snapshots == "snapshots":
         return WeightsOrigin(networks, f"{SHAPES}, of revision {revision}")
     if said := by_metadata(path, networks):
         return said

@@ -80,8 +80,8 @@ class DA3Learner(Learner):
 
 @dataclass(frozen=True)
 class DA3Family:
-    """One of these networks, with the focal length that was stated. Raises `ConfigError` for one
-    that the network does not take, and `MissingPackage` without OpenCV."""
+    """One of these networks, with the focal length that was stated. Raises `MissingPackage` without
+    OpenCV."""
 
     config: DA3Config
     frame: FrameConfig

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from depthtok.data import DepthClip, DepthEstimator, DepthKind, ImageTransform
+from depthtok.data import DepthClip, DepthEstimator, DepthKind
 from depthtok.errors import SourceError
 from pipelines.audit.audit import ClipAudit, Pair, audit
+from pipelines.depth.sizes import at_size
 from pipelines.depth.truth import TrueClip
 
 EVERY = 4  # a mean map uses every n-th frame
@@ -26,14 +27,15 @@ def evaluate(
         if block.error or block.depth is None:
             failures[name_of(clip)], parts = block.error or "there is no depth", []
             continue
-        stored = ImageTransform(size=clip.depth.store.size)
-        kind = block.depth.kind
-        parts.append(DepthClip.of(stored.depth(block.depth.values, kind), kind))
+        parts.append(at_size(block.depth, clip.depth.store.size))
         if sum(map(len, parts)) == len(clip):
-            values = np.concatenate([part.values for part in parts])
+            values, valid = (
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("values", "valid")
+            )
             parts = []
             try:
-                yield _compared(clip, DepthClip.of(values, kind))
+                yield _compared(clip, DepthClip(values, valid, block.depth.kind))
             except SourceError as error:
                 failures[name_of(clip)] = error.problem
 

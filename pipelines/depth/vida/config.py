@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from depthtok.disk.bounds import too_large
-from depthtok.errors import ConfigError, did_you_mean
+from depthtok.errors import ConfigError
 from depthtok.required import fulfilled, one_of, require
 from pipelines.depth.single_frames.config import FrameConfig
 
@@ -69,17 +69,6 @@ CONFIGS: dict[str, ViDAConfig] = _RELATIVE | {
 }
 """Every network by name: vits, vitb, vitl, tiny, and metric-vits, ..."""
 
-
-def config_named(name: str) -> ViDAConfig:
-    """The network of that name. Raises `ConfigError` for an unknown one."""
-    if name not in CONFIGS:
-        raise ConfigError(
-            f"there is no Video-Depth-Anything network {name!r}",
-            remedy=did_you_mean(name, list(CONFIGS)),
-        )
-    return CONFIGS[name]
-
-
 READERS = 4  # decoding threads per GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
 CHOICES = ("compile", "graphs")  # they change low bits; recorded where on
@@ -90,8 +79,8 @@ which torch.compile joins; or `temporal_kernel.py`. Recorded where it is not fus
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is run. Only `input_size`, `precision` and the `CHOICES` affect the output, and
-    are recorded with it.
+    """How a network is run. `memory_gb`, `windows`, `readers` and `settled` change no byte of the
+    output; all else does, and is recorded with it.
 
     By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the

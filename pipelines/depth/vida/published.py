@@ -76,11 +76,13 @@ def shipped_or_cached(
 
 
 def cached(published: Published, cache: Path) -> Path | None:
-    """A published file in a Hub cache, of the newest commit there; None where it is not there."""
+    """A published file in a Hub cache: of the commit that its revision is there, else of the one
+    that was fetched last; None where it is not there."""
     repository = cache / f"models--{published.repo.replace('/', '--')}"
     reference = repository / "refs" / published.revision
     if reference.is_file():
         path = repository / "snapshots" / reference.read_text().strip() / published.file
         if path.is_file():
             return path
-    return next(iter(sorted(repository.glob(f"snapshots/*/{published.file}"))), None)
+    others = sorted(repository.glob(f"snapshots/*/{published.file}"))
+    return max(others, key=lambda path: path.parent.stat().st_mtime, default=None)

@@ -229,7 +229,9 @@ class Runner:
                 parts.append(self._encode(images))
         row_of = {key: row for row, key in enumerate(keys)}
         offset = sum(len(part.level1) for part in parts)  # past the padding
-        if self._carried is not None and self._carried_rows:
+        # What a clip left behind that ended in its middle is not of this one, whose number may be
+        # the same: numbers begin anew with every call of `estimate`.
+        if jobs[0].window.index and self._carried is not None:
             row_of |= {key: offset + row for key, row in self._carried_rows.items()}
             parts.append(self._carried)
         return Pyramid.join(parts), row_of

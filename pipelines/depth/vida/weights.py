@@ -33,7 +33,7 @@ from pipelines.depth.fitting import fitting
 from pipelines.depth.origin import by_card, origin_of
 from pipelines.depth.vida.config import CONFIGS, ViDAConfig
 from pipelines.depth.vida.network import VideoDepth
-from pipelines.depth.vida.published import PUBLISHED, SHIPPED, Published
+from pipelines.depth.vida.published import PUBLISHED, SHIPPED, Published, cached
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,12 @@ def find_weights(
 def from_hub(name: str, published: Published) -> Path:
     """A published file, from the Hub's cache or a download, with the bytes that are known to be
     its own. Raises `WeightsError`."""
+    cache = hub_cache(os.environ)
+    if (path := cached(published, cache)) is not None:
+        require_known(name, published, path, fresh=False)
+        return path
     try:
-        from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub import hf_hub_download, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise MissingPackage(
@@ -75,17 +79,11 @@ def from_hub(name: str, published: Published) -> Path:
             remedy=f"pip install 'depthtok[hf]', or {by_hand(published)}",
         ) from None
     wanted, at = (published.repo, published.file), published.revision
-    cached = try_to_load_from_cache(*wanted, revision=at, cache_dir=hub_cache(os.environ))
-    if isinstance(cached, str):
-        require_known(name, published, Path(cached), fresh=False)
-        return Path(cached)
     log.info("downloading %s", published.url)
     server = os.environ.get("HF_ENDPOINT") or None
     try:
         _reach(hf_hub_url(*wanted, revision=at, endpoint=server))
-        path = Path(
-            hf_hub_download(*wanted, revision=at, endpoint=server, cache_dir=hub_cache(os.environ))
-        )
+        path = Path(hf_hub_download(*wanted, revision=at, endpoint=server, cache_dir=cache))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise WeightsError(
             f"the weights of {name} are not in the Hub cache and cannot be downloaded "

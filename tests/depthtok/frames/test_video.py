@@ -1,18 +1,23 @@
 """Frames of videos by their time stamps, against plain PyAV: every frame, in any order."""
 
+from itertools import count
 from pathlib import Path
 
 import av
+import google_crc32c as crc32c
 import numpy as np
 import pytest
 
 from depthtok.disk.images import ImageFiles
-from depthtok.errors import CorruptRecord
+from depthtok.errors import CorruptRecord, SourceUnavailable
 from depthtok.frames.video import VideoSource
+from depthtok.frames.video_decoder import VideoDecoder
 from depthtok.frames.video_index import packets
 from depthtok.sources.pixels import PixelFormat
 from depthtok.stores.stored_episode import View
 from pipelines.export.clips import ordinary_threads
+from tests.lerobot_sets import write_video
+from tests.shares import fails_from_now_on
 
 FRAMES, RATE = 23, 10
 CODECS = {
@@ -125,3 +130,50 @@ def test_no_more_decoders_stay_open_than_are_allowed(video):
     for reader in readers:
         reader.close()
     assert len(shared.threaded.idle) == 8
+
+
+def test_what_could_not_be_read_for_a_while_is_read_anew(video, monkeypatch):
+    rows = packets(video).rows(np.arange(FRAMES) / RATE, 0)
+    shared = source()
+    reading = shared.frames([video], rows[:5])
+    next(reading)
+
+    def away(decoder, packets):
+        raise SourceUnavailable("the share is away", remedy="look at it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VideoDecoder, "_is_elsewhere", away)
+        with pytest.raises(SourceUnavailable, match="away"):
+            next(reading)
+    assert not shared.decoders.idle
+    reference = decoded(video)
+    (frame,) = shared.frames([video], rows[1:2])
+    np.testing.assert_array_equal(frame, reference[1 / RATE])
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """More than is read at once."""
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(60)]
+    write_video(tmp_path / "large.mp4", noise)
+    return tmp_path / "large.mp4"
+
+
+def test_what_a_share_keeps_back_for_a_moment_is_no_damage(large, monkeypatch):
+    whole = packets(large)
+    rows = whole.rows(np.arange(60) / RATE, 0)
+    reading = source().frames([large], rows[[0, 50]])
+    next(reading)
+    fails_from_now_on(large)
+    np.testing.assert_array_equal(next(reading), decoded(large)[50 / RATE])
+
+    calls, real = count(1), crc32c.value
+
+    def value(data: bytes) -> int:
+        if next(calls) == 10:
+            fails_from_now_on(large)
+        return real(data)
+
+    monkeypatch.setattr(crc32c, "value", value)
+    np.testing.assert_array_equal(packets(large).pts, whole.pts)

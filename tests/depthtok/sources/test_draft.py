@@ -119,6 +119,25 @@ def test_names_and_descriptions_are_evidence(drafted):
     ]
 
 
+@pytest.mark.parametrize("said", ["", "2x joint positions, 1x gripper position"])
+def test_arms_whose_columns_are_called_the_same_are_told_apart(drafted, said):
+    arms = ("steps/action/left", "steps/action/right", "steps/action/x/right")
+    found = features(*((arm, "tensor", "float32", (3,), "none", True, said) for arm in arms))
+    del found["steps/action"]
+    grips = np.arange(90.0).reshape(30, 3)
+    grips[:, 2] = np.arange(30) % 7 < 3
+    schema, _ = drafted(found, {arm: [grips] for arm in arms})
+    assert (schema.gripper, schema.gripper_dims) == ("unknown", (2, 5, 8))
+    names = [schema.action_dims[k] for k in schema.gripper_dims]
+    assert names == ["gripper", "gripper_right", "gripper_right_2"]
+
+
+def test_a_depth_map_of_bfloat16_is_one_of_metres(drafted):
+    depth = vector("depth", 48, 64, dtype="bfloat16")
+    (camera,) = drafted(features(depth))[0].cameras
+    assert (camera.depth_key, camera.depth_unit) == (depth[0], "m")
+
+
 def test_a_description_that_does_not_add_up_is_no_evidence(drafted):
     said = "[7x joint velocities, 2x gripper velocities, 1x terminate episode]"  # a template
     row = ("steps/action", "tensor", "float32", (7,), "none", True, said)

@@ -24,6 +24,10 @@ class Raw:
     def __init__(self, steps, values):
         self.steps, self.data = steps, values
 
+    @property
+    def features(self):
+        return {}
+
     def __len__(self):
         return self.steps
 
@@ -120,7 +124,7 @@ FEATURES = {
 }
 GOOD = {
     "success": True,
-    "steps/reward": [0.0, 1.0, 0.0],
+    "steps/reward": np.array([0.0, 1.0, 0.1], np.float32),
     "kind": "lab/success/7",
     "level": 2,
     "steps/lang": ["", "go", "go"],
@@ -147,6 +151,7 @@ def rules(**table):
             'kind is not "a" or "lab/success/7"',
         ),
         ({"equals": {"level": 2}}, {"level": 3}, "level is not 2"),
+        ({"equals": {"steps/reward": 0.1}}, {"steps/reward": [0.2]}, "steps/reward is not 0.1"),
         ({"equals": {"success": True}}, {"success": False}, "success is not true"),
         ({"equals": {"steps/lang": "go"}}, {"steps/lang": ["", "", ""]}, 'steps/lang is not "go"'),
         (

@@ -11,6 +11,7 @@ import pytest
 from depthtok.errors import CorruptRecord, SchemaError, SourceError
 from depthtok.sources.draft import draft
 from depthtok.sources.files import FileDataset, FileEpisode
+from depthtok.sources.instruction import Instruction
 from depthtok.sources.lerobot.dataset import LeRobotDirectory
 from depthtok.sources.sample import sample_files
 from depthtok.sources.schema import Schema
@@ -248,6 +249,51 @@ def test_a_time_that_is_no_number_means_no_frame(tmp_path):
     raws = episodes(LeRobotDirectory.open(root))
     assert "step 0 has the time nan s" in raws[0].problem
     assert len(raws[1]) == 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"), [("image", TOP), ("video", "timestamp"), ("video", "task_index")]
+)
+def test_a_file_without_a_column_fails_its_own_episodes(tmp_path, kind, column):
+    import pyarrow.parquet as pq
+
+    root = write_v3(tmp_path / "set", [5, 9, 4], kind)
+    file = root / "data/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(file).drop_columns([column]), file)
+    raws = episodes(LeRobotDirectory.open(root))
+    for index in (0, 1):
+        assert f"episode {index} has no column '{column}' in its file" in raws[index].problem
+    assert len(raws[2]) == 4
+
+
+def add_words(root: Path, dtype: str, shape: list[int], values: list[list]) -> None:
+    """A column `words` in the only data file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    features["words"] = {"dtype": dtype, "shape": shape, "names": None}
+    change_info(root, features=features)
+    (file,) = root.glob("data/*/*.parquet")
+    pq.write_table(pq.read_table(file).append_column("words", pa.array(values)), file)
+
+
+def test_character_codes_are_those_of_their_step(tmp_path):
+    root = write_v3(tmp_path / "set", [3])
+    words = ["open", "open", "close"]
+    add_words(root, "int64", [8], [list(word.encode().ljust(8, b"\0")) for word in words])
+    raw = episodes(LeRobotDirectory.open(root))[0]
+    instruction = Instruction(("words",), ("characters",))
+    instruction.check(raw.features, "here")
+    assert instruction.texts(raw) == [("open",), ("open",), ("close",)]
+
+
+def test_several_texts_of_a_step_are_several(tmp_path):
+    root = write_v3(tmp_path / "set", [3])
+    add_words(root, "string", [2], [["lift", "raise"], ["lift", None], ["put", "lay"]])
+    raw = episodes(LeRobotDirectory.open(root))[0]
+    assert raw.texts("words") == [("lift", "raise"), ("lift", ""), ("put", "lay")]
+    assert Instruction(("words",)).texts(raw) == [("lift",), ("lift",), ("put",)]
 
 
 @pytest.mark.parametrize("write", [write_v2, write_v3])

@@ -157,6 +157,9 @@ def test_every_operation_keeps_the_steps_its_width_and_its_input(name):
         ("clip 0 one", "clip low high"),
         ("scale nan", "scale by"),
         ("invert 1", "does not match 'invert'"),
+        ("clip 1 0", "'clip 1 0' leaves no range of numbers"),
+        ("clip 1 1", "leaves no range"),
+        ("unit_interval 2 2", "leaves no range"),
     ],
 )
 def test_a_call_that_is_not_understood_is_named(text, says):

@@ -29,6 +29,10 @@ class Raw:
         self.steps = steps
         self.data = {path.replace("__", "/"): value for path, value in data.items()}
 
+    @property
+    def features(self):
+        return {}
+
     def __len__(self) -> int:
         return self.steps
 

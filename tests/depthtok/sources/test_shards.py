@@ -122,3 +122,13 @@ def test_other_templates_are_found_too(rlds):
     for index in range(3):
         (rlds / f"{NAME}-{index:05d}-of-00003").rename(rlds / f"train/{index:05d}.of.00003")
     assert read(rlds)[:2] == ([2, 2, 1], ["there"] * 3)
+
+
+def test_one_file_is_not_read_as_every_shard(tmp_path):
+    rlds = make_rlds(tmp_path / "rlds", episodes=2, steps=2, shards=1)
+    (rlds / f"{NAME}-00000-of-00001").rename(rlds / "all.tfrecord")
+    edit(rlds, shardLengths=["2"], filepathTemplate="all.{FILEFORMAT}")
+    assert read(rlds) == ([2], ["there"], [])
+    edit(rlds, shardLengths=["2", "2"])
+    with pytest.raises(SourceError, match="gives all 2 shards of the split 'train' one file"):
+        RldsDirectory.open(rlds)

@@ -11,6 +11,7 @@ av = pytest.importorskip("av")
 
 from depthtok.errors import CorruptRecord, SourceUnavailable  # noqa: E402
 from depthtok.sources.video_file import decoded, look, require_readable  # noqa: E402
+from tests.shares import fails_from_now_on  # noqa: E402
 
 FRAMES = 48
 FAST = {"movflags": "faststart"}
@@ -289,3 +290,14 @@ def test_what_ffmpeg_says_of_broken_videos_too_is_decided_by_the_file(tmp_path):
     (tmp_path / "a.mp4").unlink()
     with pytest.raises(SourceUnavailable, match="No such file"):
         require_readable(tmp_path / "a.mp4", said)
+
+
+@pytest.mark.parametrize("name", ["mpeg4.mp4", "mpeg4.mkv", "mpeg4.avi"])
+def test_what_a_share_keeps_back_for_a_moment_ends_the_run_and_is_no_damage(tmp_path, name):
+    write(tmp_path / name, *SOUND[name])
+    frames = decoded(tmp_path / name, {})
+    next(frames)
+    fails_from_now_on(tmp_path / name)
+    with pytest.raises(SourceUnavailable, match="could not be read for a moment, and can now"):
+        list(frames)
+    assert len(list(decoded(tmp_path / name, {}))) == FRAMES

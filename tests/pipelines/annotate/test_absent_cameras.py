@@ -133,6 +133,25 @@ def test_depth_of_the_data_set_leaves_out_what_convert_found(over, spoiled):
     assert known(DepthStore(path.root / "annotate")) == {(1, "wrist_image")}
 
 
+def test_a_failed_episode_before_one_without_cameras_fails_alone(tmp_path, over):
+    """The second clip of the failed episode comes when the one without any has ended, too."""
+
+    def edit(number, values):
+        if number == 2:
+            values["steps/observation/depth"] = [b"\x89PNG\r\n\x1a\nno picture"] * STEPS
+        if number == 3:
+            values[MAIN], values[WRIST] = np.zeros_like(values[MAIN]), np.zeros_like(values[WRIST])
+
+    path = over(make_rlds(tmp_path / "1.0.0", steps=STEPS, size=64, edit=edit))
+    path.run("convert")
+    outcome = path.run("annotate")
+    reasons = {(f.key.shard, f.key.index): f.reason for f in outcome.failures}
+    assert list(reasons) == [(1, 0), (1, 1)]  # episodes 2 and 3: two a shard
+    assert reasons[1, 0].startswith("image: ")
+    assert "every camera is absent" in reasons[1, 1]
+    assert outcome.episodes == 4
+
+
 def test_a_store_of_the_former_version_is_gone_on_with(over, spoiled):
     path = over(spoiled)
     path.run("convert")

@@ -199,6 +199,12 @@ def test_the_clips_that_are_wrong_are_named_one_by_one():
     ]
 
 
+def test_the_interval_of_tens_of_thousands_of_clips_is_that_of_a_normal_distribution():
+    low, high = interval(50_000)
+    expected = 25_000 - 1.96 * 50_000**0.5 / 2  # the normal distribution's
+    assert (abs(low - expected) < 2, low + high) == (True, 49_999)
+
+
 @pytest.mark.parametrize(
     ("count", "ranks"), [(1, (0, 0)), (5, (0, 4)), (6, (0, 5)), (9, (1, 7)), (16, (3, 12))]
 )

@@ -94,6 +94,8 @@ def test_nothing_is_recommended_without_a_reason():
     assert chosen.best == ("a",)
     assert chosen.words() == "Recommended: a. It is the only one that can be taken."
     assert "mirrored" in chosen.excluded["m"]
+    few = Row("a", {"abs_rel": of(0.1)})  # the only one that can be taken, on some clips
+    assert choose([weak, wrong, few], apart).withheld.startswith("fewer than 5 episodes")
     assert "none of the estimators can be taken" in choose([weak, wrong], apart).withheld
     assert "demo's" in choose([demo, wrong], apart).withheld
 
@@ -122,6 +124,14 @@ def test_clips_of_an_episode_are_drawn_together():
     often = interval({str(n): [v] * 10 for n, v in enumerate(values)})
     assert (often.clips, once.clips) == (120, 12)
     assert (often.low, often.high) == pytest.approx((once.low, once.high))
+
+
+def test_draws_in_parts_give_the_same_interval(monkeypatch):
+    values = {str(n): [v] for n, v in enumerate(np.random.default_rng(1).normal(size=37))}
+    whole = interval(values)
+    for at_once in (1, 37 * 7, 10_001):
+        monkeypatch.setattr("pipelines.audit.bootstrap.AT_ONCE", at_once)
+        assert interval(values) == whole
 
 
 def test_few_episodes_carry_no_interval():

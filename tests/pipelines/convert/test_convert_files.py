@@ -4,24 +4,30 @@ import hashlib
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.errors import CorruptRecord, SchemaError, StoreError
+from depthtok.errors import CorruptRecord, SchemaError, SourceUnavailable, StoreError
 from depthtok.format import human_bytes
+from depthtok.frames import hdf5
 from depthtok.sources.opening import open_files
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.verify import verify_store
 from pipelines.config import ConvertConfig
+from pipelines.convert.description import DRAFTED
 from pipelines.convert.files import FilesStage
 from pipelines.plan import plan
 from pipelines.run import run
 from tests.lerobot_sets import RATE, SCHEMA, picture, write_v2, write_v3, write_video
+from tests.shares import fails_from_now_on
 
 REAL = Path(__file__).parents[2] / "data/lerobot_v3"
 TOP = "observation.images.top"
@@ -58,6 +64,16 @@ def test_a_schema_with_another_rate_than_the_data_set_is_said(tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "fps": 2 * RATE}))
     said = stage(root, tmp_path / "ep").watch().notes
     assert f"says {RATE:g} steps a second, the data set itself {2 * RATE:g}" in said[0]
+
+
+def test_a_copy_with_the_name_of_an_rlds_set_gets_a_draft(tmp_path):
+    """`viola` is shipped, for the features that RLDS gives it."""
+    copy = FilesStage(
+        open_files(write_v3(tmp_path / "viola", [3])), tmp_path / "ep", ConvertConfig()
+    )
+    assert (copy.schema.name, copy.schema.cameras[0].key) == (DRAFTED, TOP)
+    with pytest.raises(SchemaError, match="schema 'libero', data set 'viola'"):
+        _ = replace(copy, config=ConvertConfig(schema="libero")).schema
 
 
 def test_every_frame_of_v3_is_that_of_lerobots_own_reader(tmp_path):
@@ -182,6 +198,28 @@ def test_a_video_that_changes_after_convert_is_noticed_when_read(tmp_path):
         frames(EpisodeStore(tmp_path / "ep"))
 
 
+@pytest.mark.parametrize("damage", ["no video", "no frames"])
+def test_a_video_that_is_none_any_more_is_a_finding_and_ends_no_check(tmp_path, damage):
+    root = write_v2(tmp_path / "set", [5, 6])
+    convert(root, tmp_path / "ep")
+    first, second = (root / f"videos/chunk-000/{TOP}/episode_{k:06d}.mp4" for k in (0, 1))
+    if damage == "no video":
+        first.write_bytes(bytes(first.stat().st_size))
+    else:
+        with av.open(str(first), "w", options={"movflags": "faststart"}) as out:
+            stream = out.add_stream("libx264", rate=RATE)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0, 0))))
+            out.mux(stream.encode())
+        data = first.read_bytes()
+        first.write_bytes(data[: data.index(b"mdat") + 4])  # the index alone
+    second.write_bytes(bytes(second.stat().st_size))
+    store = EpisodeStore(tmp_path / "ep")
+    (found,), others = (list(store.check_frames(part, 0)) for part in store.parts())
+    assert ("is not a video" if damage == "no video" else "has no frames") in found.problem
+    assert ["is not a video" in error.problem for error in others] == [True]
+
+
 def test_a_camera_of_one_flat_colour_is_absent(tmp_path):
     root = write_v2(tmp_path / "set", [5, 4])
     write_video(
@@ -189,6 +227,24 @@ def test_a_camera_of_one_flat_colour_is_absent(tmp_path):
     )
     assert convert(root, tmp_path / "ep").absent == {"top": 1}
     assert [episode.absent("top") for episode in EpisodeStore(tmp_path / "ep")] == [False, True]
+
+
+def test_flags_of_the_data_set_say_which_camera_an_episode_lacks(tmp_path):
+    root = write_v2(tmp_path / "set", [5, 4, 3])
+    described = json.loads((root / "meta/info.json").read_text())
+    described["features"]["has_top"] = {"dtype": "bool", "shape": [1], "names": None}
+    (root / "meta/info.json").write_text(json.dumps(described))
+    for file, flag in zip(sorted(root.glob("data/*/*")), (True, False, True), strict=True):
+        table = pq.read_table(file)
+        pq.write_table(table.append_column("has_top", pa.array([flag] * len(table))), file)
+    black = [np.zeros((48, 64, 3), np.uint8)] * 3
+    write_video(root / f"videos/chunk-000/{TOP}/episode_000002.mp4", black)
+    (root / "schema.toml").write_text(
+        SCHEMA.replace(f'key = "{TOP}"', f'key = "{TOP}"\npresent_key = "has_top"')
+    )
+    outcome = convert(root, tmp_path / "ep")
+    assert [e.absent("top") for e in EpisodeStore(tmp_path / "ep")] == [False, True, True]
+    assert outcome.flags_against_pictures == {"top": {"seen": 1, "blank": 1}}
 
 
 def test_stages_travel_to_workers(tmp_path):
@@ -314,6 +370,46 @@ def test_demonstrations_that_are_not_as_the_first_or_lie_elsewhere_fail_alone(tm
     assert [len(episode) for episode in EpisodeStore(tmp_path / "ep")] == [6, 2]
 
 
+def test_a_demonstration_of_other_things_than_arrays_fails_alone(tmp_path):
+    file = write_demos(tmp_path / "set" / "demos.hdf5", [6, 5, 4, 3, 2, 1])
+    with h5py.File(file, "a") as opened:
+        del opened["data/demo_1/actions"], opened["data/demo_2/actions"], opened["data/demo_3"]
+        opened["data/demo_1/actions"] = 3.0
+        opened["data/demo_2/actions/arm"] = np.zeros((4, 2))
+        opened["data/demo_3"] = 3.0
+        del opened["data/demo_4/actions"]
+        opened["data/demo_4/actions"] = h5py.ExternalLink("nowhere.hdf5", "actions")
+    dataset = open_files(file.parent)
+    (group,) = dataset.groups("train", [])
+    episodes = dict(dataset.episodes(group, []))
+    for number in (1, 2):
+        assert f"demo_{number}, actions is no array" in episodes[number].problem
+    for number in (3, 4):
+        assert f"demo_{number} cannot be read" in episodes[number].problem
+    assert [len(episodes[number]) for number in (0, 5)] == [6, 1]
+
+
+def test_a_share_that_is_away_ends_the_run_and_is_no_failure_of_demonstrations(tmp_path):
+    file = write_demos(tmp_path / "demos.hdf5", [12, 12, 12])
+    dataset = open_files(file)
+    (group,) = dataset.groups("train", [])
+    episodes = dataset.episodes(group, ["obs/agentview_rgb"])
+    assert len(next(episodes)[1]) == 12
+    fails_from_now_on(file)
+    with pytest.raises(SourceUnavailable, match="cannot be read now"):
+        next(episodes)
+
+
+@pytest.mark.parametrize(("number", "step"), [(0, 11), (1, 0)])
+def test_a_share_that_is_away_is_no_damage_of_a_frame(tmp_path, number, step):
+    file = write_demos(tmp_path / "demos.hdf5", [12, 12])
+    reader = hdf5.DemoReader(file, "obs/agentview_rgb")
+    reader.frame(0, 0)
+    fails_from_now_on(file)
+    with pytest.raises(SourceUnavailable, match="cannot be read now"):
+        reader.frame(number, step)
+
+
 def test_what_of_demonstrations_is_not_taken_is_said(tmp_path):
     file = write_demos(tmp_path / "lift.hdf5", [6, 5])
     assert open_files(file).notes == ()
@@ -348,4 +444,5 @@ def test_a_libero_problem_is_named_by_its_file():
     assert _task({"bddl_file_name": name}) == "turn on the stove"
     said = json.dumps({"language_instruction": "open the drawer"})
     assert _task({"bddl_file_name": name, "problem_info": said}) == "open the drawer"
+    assert _task({"problem_info": np.bytes_(said.encode())}) == "open the drawer"
     assert _task({}) == ""

@@ -99,6 +99,22 @@ def test_overwriting_gives_what_a_new_store_would_be(source, tmp_path):
     assert run_over(stage(source, tmp_path / "out", schema=schema), RunOptions()).kept == 3
 
 
+def test_overwriting_without_a_schema_keeps_that_of_the_store(tmp_path, monkeypatch):
+    unknown, out = make_rlds(tmp_path / "rlds", name="of_mine"), tmp_path / "out"
+    run(stage(unknown, out, schema=edited(tmp_path, FASTER)), RunOptions())
+    packing = stage(unknown, out, copy_images=True)
+    overwrite_after(monkeypatch, 4)
+    with pytest.raises(Killed):
+        run_over(packing, RunOptions())
+    monkeypatch.undo()
+    outcome = run_over(stage(unknown, out, copy_images=True), RunOptions())
+    assert (outcome.made, outcome.kept) == (1, 2)  # what was killed goes on
+    store = EpisodeStore(out)
+    assert (store.fps, store.gripper_convention) == (10, "open-1_closed1")
+    assert store.spec.what["schema"] == packing.schema.to_json()
+    assert store.spec.what["copy_images"] is True
+
+
 class Killed(BaseException):
     """As if by SIGKILL: nothing is caught."""
 

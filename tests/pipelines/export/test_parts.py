@@ -1,5 +1,8 @@
 """The parts of an export: names, cuts, ranges of packets, encoded clips, statistics, schemas."""
 
+import os
+import sys
+import tomllib
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,14 +10,17 @@ import av
 import numpy as np
 import pytest
 
+from depthtok.data import Camera
 from depthtok.errors import ConfigError, SourceError
 from depthtok.frames.depth_codes import codes_of
+from depthtok.meaning import Meaning
 from depthtok.stores.statistics import quantiles
 from pipelines.export import packets, statistics
 from pipelines.export.clips import depth_codec, rgb_codec, write_clip
 from pipelines.export.config import ExportConfig
 from pipelines.export.layout import file_path, runs
 from pipelines.export.names import keys_of
+from pipelines.export.schema_text import CameraFeatures, ColumnKeys, schema_text
 from pipelines.export.tables import cut
 
 RATE = Fraction("12.5")
@@ -118,6 +124,12 @@ def test_what_a_video_cannot_hold_is_refused(tmp_path):
     odd, even = (np.zeros((side, 32, 3), np.uint8) for side in (33, 34))
     with pytest.raises(SourceError, match="33 x 32 px cannot be encoded"):
         write_clip(tmp_path / "a", [odd], RATE, rgb_codec(ExportConfig()))
+    with pytest.raises(SourceError, match="2 x 2 px cannot be encoded by libsvtav1"):
+        write_clip(tmp_path / "c", [even[:2, :2]], RATE, rgb_codec(ExportConfig()))
+    if sys.platform == "linux":  # what the encoder makes of its threads is undone
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    with pytest.raises(SourceError, match="8 x 8 px cannot be encoded by libx265"):
+        write_clip(tmp_path / "d", [np.zeros((8, 8), np.uint16)], RATE, depth_codec(ExportConfig()))
     frames = [even, even.transpose(1, 0, 2)]
     with pytest.raises(SourceError, match="frame 1 has 32 x 34 px, those before it 34 x 32"):
         write_clip(tmp_path / "b", frames, RATE, rgb_codec(ExportConfig()))
@@ -203,3 +215,10 @@ def test_settings_that_make_no_sense(settings, match):
     with pytest.raises(ConfigError) as raised:
         ExportConfig(**settings)
     assert match in str(raised.value)
+
+
+def test_a_schema_takes_any_name():
+    camera = Camera('k\u00fcche \U0001f916 "1"', 4, 4)
+    features = CameraFeatures(camera, "observation.images.a")
+    text = schema_text("s", Meaning((), ()), [features], ColumnKeys("task", "action", "state"))
+    assert tomllib.loads(text)["camera"][0]["name"] == camera.name

@@ -1,6 +1,7 @@
 """Exports as RLDS: what is in them, and back again."""
 
 import json
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pipelines.convert.description import requested_schema
 from pipelines.export import rlds
 from pipelines.inspect.summary import inspect
 from tests.commands.trainings import call
-from tests.pipelines.export.stores import exported, made, opened
+from tests.pipelines.export.stores import exported, made, opened, refused
 
 FORMAT = ("--format", "rlds", "--set", "episodes_per_shard=2")
 
@@ -55,6 +56,27 @@ def test_it_holds_pictures_as_they_were_depth_and_codes(out, stores):
         millimetres = depth.find_clip(episode.key, "wrist_image").stored(0, 3)
         assert millimetres.shape == (3, 256, 256)
         np.testing.assert_array_equal(raw.values(f"{path}_depth")[..., 0], millimetres)
+
+
+def test_another_rate_than_the_episodes_have_is_refused(stores, tmp_path):
+    words = ("export", stores / "episodes", "--out", tmp_path / "out", *FORMAT)
+    assert "says 20 frames per second, not 10" in refused(*words, "--set", "fps=10")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cameras_whose_features_would_have_one_name_are_refused(stores, tmp_path):
+    """Depth of `image` and the pictures of `image_depth`: one of them would be lost."""
+    text = (resources.files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
+    schema = tmp_path / "mine.toml"
+    schema.write_text(text.replace('name = "wrist_image"', 'name = "image_depth"'))
+    call("convert", stores / "rlds", "--schema", schema, "--out", tmp_path / "episodes")
+    depth = ["--estimator", "dataset", "--size", 64, "--out", tmp_path / "depth"]
+    call("annotate", tmp_path / "episodes", *depth)
+    words = ["export", tmp_path / "episodes", "--depth", tmp_path / "depth", "--format", "rlds"]
+    said = refused(*words, "--out", tmp_path / "both")
+    assert "steps/observation/image_depth" in said
+    assert not (tmp_path / "both").exists()
+    call(*words, "--camera", "image_depth", "--out", tmp_path / "one")
 
 
 def test_depth_of_another_size_is_no_depth_of_the_pictures(out, stores, tmp_path):
@@ -134,6 +156,28 @@ def test_stopped_it_goes_on_with_the_shards_that_are_there(out, stores, tmp_path
     assert first.stat().st_mtime_ns == time
     assert tree_digest(tmp_path / "out") == tree_digest(out)
     assert "it was there" in exported(stores, tmp_path / "out", *FORMAT)
+
+
+def test_no_data_set_is_there_before_the_record_of_what_it_is(out, stores, tmp_path, monkeypatch):
+    """Without it, depth that was estimated would be taken for the data set's own."""
+    with monkeypatch.context() as patched:
+        write = rlds.write_atomic
+
+        def no_record(path, data):
+            if path.name == rlds.RLDS:
+                raise RuntimeError("killed here")
+            write(path, data)
+
+        patched.setattr(rlds, "write_atomic", no_record)
+        with pytest.raises(RuntimeError, match="killed here"):
+            exported(stores, tmp_path / "out", *FORMAT)
+    assert not (tmp_path / "out/dataset_info.json").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(rlds.RldsWriter, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            exported(stores, tmp_path / "out", *FORMAT)
+    assert "it was there" not in exported(stores, tmp_path / "out", *FORMAT)
+    assert tree_digest(tmp_path / "out") == tree_digest(out)
 
 
 def test_pictures_of_a_video_become_jpeg(tmp_path):

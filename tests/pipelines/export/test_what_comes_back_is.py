@@ -114,3 +114,16 @@ def test_depth_of_the_data_set_itself_stays_true(stores):
     specs = [DepthStore(stores / name).estimator for name in ("true", "back-true")]
     assert specs[0] == specs[1]
     assert of_export(stores / "as-rlds" / "elsewhere") == {}
+
+
+def test_estimated_depth_comes_back_from_rlds_too(stores):
+    out, back = stores / "1.0.0", stores / "back"
+    depth = ["--depth", stores / "depth", "--format", "rlds"]
+    call("export", stores / "episodes", *depth, "--out", out)
+    call("convert", out, "--schema", out / "schema.toml", "--out", back)
+    call("annotate", back, "--estimator", "dataset", "--size", SIZE, "--out", stores / "again")
+    depth, before = DepthStore(stores / "again"), DepthStore(stores / "depth")
+    assert depth.estimator["name"] == METRIC.name
+    for one, two in zip(depth.clips(), before.clips(), strict=True):
+        np.testing.assert_array_equal(one.read().values, two.read().values)
+        np.testing.assert_array_equal(one.read().valid, two.read().valid)

@@ -16,6 +16,7 @@ from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.filling import drop_part
+from pipelines.view.gather import _named
 
 BEFORE = Path(__file__).parents[2] / "data" / "before"
 SOURCE = BEFORE / "rlds" / "1.0.0"
@@ -289,6 +290,15 @@ def test_two_stores_of_one_kind_are_told_apart_by_their_names(root, tmp_path):
     assert len(
         pictures(entities["/image/true_depth-small", False], "DepthImage", np.uint16, (32, 32))
     )
+
+
+def test_stores_of_one_directory_name_are_numbered(root, tmp_path):
+    stores = []
+    for folder in "abcd":
+        shutil.copytree(root / "codes", tmp_path / folder / "codes")
+        stores.append(CodeStore(tmp_path / folder / "codes"))
+    names = list(_named(("codes", store) for store in stores))
+    assert names == ["codes-codes", "codes-codes-2", "codes-codes-3", "codes-codes-4"]
 
 
 def test_the_command_says_what_it_wrote(root, tmp_path, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """Clips to depth: sizes, units, the sky, and that a clip's bytes depend on nothing else."""
 
 import re
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -97,6 +98,32 @@ def test_depth_that_is_not_finite_is_an_error():
     with torch.no_grad():
         network.head.scratch.output_conv2[2].bias.fill_(1000.0)
     assert "not finite" in depths(estimator(network), clip(2))[0]
+
+
+def test_out_of_memory_halves_the_group_when_what_was_begun_is_gone():
+    """What the failed call holds would take the memory that the smaller one needs."""
+    (expected,) = depths(estimator(), clip(2))
+    made, begun, held = estimator(), [], []
+
+    class Short(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, images):
+            held.append([reference() is not None for reference in begun])
+            features = images + 1
+            begun.append(weakref.ref(features))
+            if len(images) > 1:
+                raise torch.OutOfMemoryError
+            return self.network(images)
+
+    made.network._place()
+    made.network._network = Short(made.network._network)
+    (depth,) = depths(made, clip(2))
+    np.testing.assert_allclose(depth, expected, rtol=1e-5)
+    assert made.degraded
+    assert held == [[], [False], [False, False]]
 
 
 def test_memory_does_not_grow_with_a_clip():

@@ -178,6 +178,14 @@ def test_a_file_in_the_hubs_cache_says_its_revision(tmp_path, official):
     assert str(network.origin).endswith("its tensors, of revision abc123")
 
 
+def test_a_folder_called_snapshots_is_no_hubs_cache(tmp_path, official):
+    folder = tmp_path / "snapshots" / "run1"
+    folder.mkdir(parents=True)
+    mine = official.rename(folder / "mine.pth")
+    origin = str(load_network(TINY, mine).origin)
+    assert "only the shapes are known" in doubt_about("gemdepth", "0", origin)
+
+
 def test_poses_are_a_choice_of_this_family_only():
     assert trainable("gemdepth-tiny", "off").config.variant == "gemdepth-tiny, pose off"
     assert trainable("vits", "on").config.variant == "vits"

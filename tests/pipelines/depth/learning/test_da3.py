@@ -21,6 +21,7 @@ from pipelines.depth.da3.weights import load_network
 from pipelines.depth.learning.batch import training_batch
 from pipelines.depth.learning.course import Course
 from pipelines.depth.learning.da3 import DA3Family
+from pipelines.depth.learning.evaluation import evaluate
 from pipelines.depth.learning.finetune import FinetuneConfig
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.truth import TrueClip, true_clips
@@ -159,6 +160,28 @@ def test_held_out_clips_that_cannot_be_evaluated_are_named_and_cost_themselves(s
     assert list(network) == [f"{clips[4].camera.name}, this network"]
     with pytest.raises(SourceError, match=r"none of 2 held-out clips .* it is broken"):
         Course(family, config, clips[:2], clips[2:4], "d", out)._held_out(Fails())
+
+
+class Unknowing:
+    """An estimator of true disparity that knows nothing of the right half."""
+
+    spec = EstimatorSpec("x", DepthKind.DISPARITY, "")
+    device, degraded = "cpu", False
+
+    def estimate(self, clips):
+        for number, clip in enumerate(clips):
+            disparity = 1 / clip.true_depth(0, len(clip))
+            disparity = disparity.repeat(2, axis=1).repeat(2, axis=2)  # frames may be larger
+            disparity[:, :, SIZE:] = np.nan
+            yield DepthBlock(number, DepthClip.of(disparity, DepthKind.DISPARITY))
+
+
+def test_pixels_of_which_an_estimator_knows_nothing_count_nowhere(stores):
+    clips, failures = true_clips(DepthStore(stores / "true"))[:2], {}
+    for figures in evaluate(Unknowing(), clips, failures):
+        assert figures.r2 > 0.95
+        assert figures.abs_rel < 0.03
+    assert failures == {}
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(stores, tmp_path):

@@ -65,6 +65,18 @@ class Tensors(Frames):
         return torch.from_numpy(values).to(torch.bfloat16).requires_grad_()
 
 
+class Flipped(Frames):
+    """Smaller than the frames, and a view of an array in another order."""
+
+    def spoil(self, values):
+        return values[:, ::-2, ::-2]
+
+
+class ReadOnly(Frames):
+    def spoil(self, values):
+        return np.broadcast_to(values[:, :1, :1], (len(values), 3, 4))
+
+
 class Negative(Frames):
     def spoil(self, values):
         return np.where(values > values.mean(), values, -values)
@@ -107,6 +119,16 @@ class Small(Video):
         for block in blocks:
             values = block.depth.values[:, ::2, ::2]
             yield DepthBlock(block.clip, DepthClip.of(values, DepthKind.METRES))
+
+
+class SmallByFrames(Video):
+    """A block a frame; those of clips of two frames are too small."""
+
+    def spoil(self, blocks):
+        for block in blocks:
+            step = 2 if len(block.depth) == 2 else 1
+            for frame in block.depth.values[:, None, ::step, ::step]:
+                yield DepthBlock(block.clip, DepthClip.of(frame, DepthKind.METRES))
 
 
 class Twice(Video):
@@ -221,6 +243,15 @@ def test_answers_that_are_no_numbers_are_said(offered, reason):
     assert reason in answer
 
 
+def test_arrays_of_any_order_in_memory_are_taken():
+    red = clips(2)[0].frames[..., 0] + np.float32(1)
+    (values,) = answers(Flipped, 2)
+    np.testing.assert_allclose(values[:, 0, 0], red[:, -1, -1], rtol=1e-6)
+    np.testing.assert_allclose(values[:, -1, -1], red[:, 1, 1], rtol=1e-6)
+    (values,) = answers(ReadOnly, 2)
+    np.testing.assert_allclose(values, np.broadcast_to(red[:, :1, :1], values.shape), rtol=1e-6)
+
+
 def test_tensors_are_taken_and_what_is_below_0_is_invalid():
     (values,) = answers(Tensors, 2)
     np.testing.assert_allclose(values, clips(2)[0].frames[..., 0] + 1.0, rtol=1 / 128)
@@ -270,6 +301,12 @@ def test_clips_that_are_not_whole_fail_with_their_frames_counted():
         "0 of 1 frames, and no reason",
     ]
     (small,) = answers(Small, 2)
+    assert small == "the estimator 'theirs' gave depth of [4, 5] px for frames of [8, 10] px"
+
+
+def test_what_still_comes_of_a_clip_that_failed_ends_nothing():
+    fine, small, other = answers(SmallByFrames, 3, 2, 1)
+    assert (len(fine), len(other)) == (3, 1)
     assert small == "the estimator 'theirs' gave depth of [4, 5] px for frames of [8, 10] px"
 
 

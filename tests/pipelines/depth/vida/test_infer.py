@@ -134,6 +134,20 @@ def test_a_broken_clip_ends_with_its_reason_and_the_others_go_on():
             np.testing.assert_array_equal(np.concatenate(parts), depth)
 
 
+def test_what_a_broken_clip_left_does_not_reach_the_clips_of_the_next_call(monkeypatch):
+    """A worker makes part after part, and in each of them clips are numbered from 0."""
+    frames, good = recipe.clip(60, 16, 20, seed=9), MemoryClip(recipe.clip(30, 16, 20, seed=3))
+    (expected,) = depth_of(tiny_network(), [good])
+    pooled = Groups(encode=8, mix=1, decode=2, pooled=True)  # as on a GPU
+    for of in (Groups.of, lambda *_, **__: pooled):
+        monkeypatch.setattr(Groups, "of", staticmethod(of))
+        runner = Runner(tiny_network(), RunConfig(input_size=28), CPU)
+        *_, broken = estimate(runner, [MemoryClip(frames, broken=40)])
+        assert broken.error == "frame 40 is broken"
+        depth = np.concatenate([block.depth.values for block in estimate(runner, [good])])
+        np.testing.assert_allclose(depth, expected, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [

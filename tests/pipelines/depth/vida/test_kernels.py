@@ -9,7 +9,7 @@ from torch import nn
 
 from depthtok.errors import ConfigError
 from pipelines.depth.vida.compiling import can_compile, compiled
-from pipelines.depth.vida.config import RunConfig, config_named
+from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.estimator import load_estimator, spec_of
 from pipelines.depth.vida.infer import estimate
 from pipelines.depth.vida.packed import PackedLinear, packed
@@ -62,8 +62,8 @@ def test_where_nothing_compiles_it_says_so_and_the_spec_does_too(caplog, monkeyp
     assert caplog.text.count("no compiler") == 1
     assert "much more" not in caplog.text
     run = RunConfig(input_size=28)
-    plain = load_estimator(config_named("tiny"), None, run, CPU)
-    asked = load_estimator(config_named("tiny"), None, RunConfig(input_size=28, compile=True), CPU)
+    plain = load_estimator(CONFIGS["tiny"], None, run, CPU)
+    asked = load_estimator(CONFIGS["tiny"], None, RunConfig(input_size=28, compile=True), CPU)
     assert asked.spec == plain.spec
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from depthtok.errors import ConfigError, MissingPackage
-from pipelines.depth.vida.config import RunConfig, config_named
+from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.estimator import load_estimator, spec_of
 from tests.pipelines.depth.vida.made import tiny_network
 
@@ -35,7 +35,7 @@ def test_interpreted_it_computes_attention():
 def test_it_is_refused_elsewhere(precision, device, problem):
     run = RunConfig(precision=precision, attention="kernel")
     with pytest.raises(ConfigError, match=problem):
-        run.resolved(config_named("tiny"), device)
+        run.resolved(CONFIGS["tiny"], device)
 
 
 def test_a_name_that_is_not_known_is_refused():
@@ -53,4 +53,4 @@ def test_it_is_recorded_and_required_of_every_worker(monkeypatch):
     assert (run.attention, RunConfig().like({}).attention) == ("kernel", "fused")
     monkeypatch.setattr("pipelines.depth.vida.estimator.find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match="needs Triton"):
-        load_estimator(config_named("tiny"), None, run, CUDA)
+        load_estimator(CONFIGS["tiny"], None, run, CUDA)

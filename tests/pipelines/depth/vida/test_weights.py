@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import pickle
 import sys
 from dataclasses import replace
@@ -103,14 +104,14 @@ def test_weights_that_are_nowhere_say_where_to_get_them(tmp_path, monkeypatch):
         assert part in caught.value.remedy
 
 
-def test_offline_the_error_names_the_file(monkeypatch):
+def test_offline_the_error_names_the_file(monkeypatch, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
 
     def offline(*_, timeout):
         assert timeout <= 5
         raise OSError("no network")
 
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(module, "urlopen", offline)
     monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: pytest.fail("tried for long"))
     with pytest.raises(WeightsError) as caught:
@@ -118,17 +119,42 @@ def test_offline_the_error_names_the_file(monkeypatch):
     assert "metric_video_depth_anything_vitl.pth" in caught.value.remedy
 
 
-def test_weights_in_the_cache_are_those_that_are_known(monkeypatch, tmp_path):
-    hub = pytest.importorskip("huggingface_hub")
-    file = tmp_path / "file.pth"
-    file.write_bytes(b"other bytes")
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: str(file))
+def in_cache(folder, name, commit, data, ref=None):
+    """A published file in a Hub cache; `ref` is the commit that `main` is."""
+    repository = folder / f"models--{PUBLISHED[name].repo.replace('/', '--')}"
+    file = repository / "snapshots" / commit / PUBLISHED[name].file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(data)
+    if ref:
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(ref)
+    return file
+
+
+@pytest.mark.parametrize("ref", [None, "abc"])
+def test_weights_in_the_cache_are_those_that_are_known(monkeypatch, tmp_path, ref):
+    """As `doctor` sees them: of any commit, and without the Hub's library."""
+    file = in_cache(tmp_path, "metric-vitl", "abc", b"other bytes", ref)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(WeightsError, match="SHA-256") as caught:
         find_weights("metric-vitl")
     assert "--weights" in caught.value.remedy
     published = replace(PUBLISHED["metric-vitl"], sha256=file_sha256(file))
     monkeypatch.setitem(PUBLISHED, "metric-vitl", published)
-    assert find_weights("metric-vitl") == file
+    assert find_weights("metric-vitl") == file == shipped_or_cached("metric-vitl", tmp_path)
+
+
+def test_of_several_commits_in_the_cache_that_of_main_counts_else_the_latest(tmp_path):
+    late = in_cache(tmp_path, "vits", "a", b"x")
+    early = in_cache(tmp_path, "vits", "b", b"y")
+    for file, when in ((early, 1000), (late, 2000)):
+        os.utime(file.parent, (when, when))
+    assert shipped_or_cached("vits", tmp_path) == late
+    main = tmp_path / "models--depth-anything--Video-Depth-Anything-Small/refs/main"
+    main.parent.mkdir()
+    main.write_text("b")
+    assert shipped_or_cached("vits", tmp_path) == early
 
 
 def test_a_server_that_answers_is_asked_for_the_file(monkeypatch, tmp_path):
@@ -140,7 +166,7 @@ def test_a_server_that_answers_is_asked_for_the_file(monkeypatch, tmp_path):
         raise HTTPError(request.full_url, 401, "no", {}, io.BytesIO())
 
     monkeypatch.setitem(PUBLISHED, "vits", replace(PUBLISHED["vits"], sha256=file_sha256(file)))
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "urlopen", refuses)
     monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name, **_: str(tmp_path / name))
     assert find_weights("vits") == file
