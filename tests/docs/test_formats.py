@@ -82,11 +82,13 @@ def test_zarr_snippet_reads_the_same_store(folder, capsys):
 
 def test_snippets_pass_over_what_an_interrupted_run_left(folder, capsys):
     parts = folder / "runs/codes/parts"
-    begun = parts / ".tmp-train-00001-of-00002.000-of-001~host.1.2~3~4~5"
-    written = ArrayWriter(begun, "codes/image", array_specs(["image"], (16, 16))["codes/image"])
+    half_written = parts / ".tmp-train-00001-of-00002.000-of-001~host.1.2~3~4~5"
+    written = ArrayWriter(
+        half_written, "codes/image", array_specs(["image"], (16, 16))["codes/image"]
+    )
     written.append(codes_of(0, 0))
     written.close()
-    (begun / "zarr.json").write_text(group_json({}))
+    (half_written / "zarr.json").write_text(group_json({}))
     names = {}
     exec(snippets()[0], names)
     assert set(names["codes"]) == {("train", 0, 0), ("train", 0, 2)}

@@ -41,13 +41,13 @@ def test_inspect_returns_a_summary_a_path():
     [("eval_vqvae", "clips", -1), ("train_vla", "ranks", -1), ("evaluate", "batch", 0)],
 )
 def test_counts_below_their_least_are_refused_before_anything_is_opened(command, name, value):
-    given = {
+    arguments = {
         "eval_vqvae": {"codebook": "none", "depth": ["none"], "clips": value},
         "train_vla": {"episodes": ["none"], "ranks": value},
         "evaluate": {"policy": "none", "set": {"batch": value}},
     }
     with pytest.raises(ConfigError, match=rf"`{name}` cannot be {value}"):
-        getattr(depthtok, command)(**given[command], out="none")
+        getattr(depthtok, command)(**arguments[command], out="none")
 
 
 def test_inspect_returns_drafts_of_schemas():
