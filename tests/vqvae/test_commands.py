@@ -81,8 +81,8 @@ def test_a_plan_says_how_long_and_writes_nothing(here, tmp_path):
     out = call(*learn(here, "planned", "--plan"))
     assert f"{here / 'planned'}: 8 steps of 8 crops" in out
     assert "on this cpu" in out
-    found = json.loads(call(*learn(here, "planned", "--plan", "--json")))
-    assert found["seconds"] > 8 * found["step_seconds"] > 0
+    planned = json.loads(call(*learn(here, "planned", "--plan", "--json")))
+    assert planned["seconds"] > 8 * planned["step_seconds"] > 0
     assert sorted(path.name for path in here.iterdir()) == before
 
 

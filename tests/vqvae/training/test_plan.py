@@ -10,19 +10,19 @@ from vqvae.training.plan import TrainingPlan, plan
 
 
 def test_a_plan_counts_what_the_training_would_take(tmp_path, source):
-    found = plan(tiny(50), [source], tmp_path / "cb", "cpu")
-    assert (found.steps, found.device, found.trainings) == (50, "cpu", 1)
+    planned = plan(tiny(50), [source], tmp_path / "cb", "cpu")
+    assert (planned.steps, planned.device, planned.trainings) == (50, "cpu", 1)
     learnt = 5  # of six clips, one of which is held out
-    assert (found.clips, found.frames) == (learnt, 12 * learnt)
-    assert found.frame_bytes == 64 * 64 * 2
-    assert found.step_seconds > 0
+    assert (planned.clips, planned.frames) == (learnt, 12 * learnt)
+    assert planned.frame_bytes == 64 * 64 * 2
+    assert planned.step_seconds > 0
     assert not list(tmp_path.iterdir())
 
 
 def test_the_time_is_that_of_cache_and_steps_of_each_training():
-    found = TrainingPlan("cb", 9, 100, 50, 8, "cpu", 0.01, 8192, 0.5, trainings=2)
-    assert found.seconds == 2 * (100 * 0.01 + 50 * 0.5)
-    text = "\n".join(found.lines())
+    planned = TrainingPlan("cb", 9, 100, 50, 8, "cpu", 0.01, 8192, 0.5, trainings=2)
+    assert planned.seconds == 2 * (100 * 0.01 + 50 * 0.5)
+    text = "\n".join(planned.lines())
     assert "50 steps of 8 crops 2 times" in text
     assert "about 52 s on this cpu, 0.5 s a step" in text
 
@@ -41,8 +41,8 @@ def test_steps_are_timed_with_codes_and_to_the_last(tmp_path, source, monkeypatc
 
 
 def test_frames_are_no_more_than_the_training_takes(tmp_path, source):
-    found = plan(tiny(6).with_training(frames=20), [source], tmp_path / "cb", "cpu", twin=True)
-    assert (found.frames, found.trainings) == (20, 2)
+    planned = plan(tiny(6).with_training(frames=20), [source], tmp_path / "cb", "cpu", twin=True)
+    assert (planned.frames, planned.trainings) == (20, 2)
 
 
 def test_given_clips_are_held_out(tmp_path, source):
