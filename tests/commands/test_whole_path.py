@@ -116,7 +116,7 @@ def test_the_python_of_the_readme_runs(made, tmp_path, monkeypatch, capsys):
     exec(snippet, {})
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
-    assert all("(64, 16, 16) (64, 7) (8, 256, 256, 3)" in line for line in lines)
+    assert all("(64, 16, 16) (64, 7) (64, 256, 256, 3)" in line for line in lines)
 
 
 def test_statistics_are_shown_of_a_store_and_of_a_mixture(made):
