@@ -202,7 +202,7 @@ def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
     Evaluation(tmp_path, card).begin()
     recorded = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
     Evaluation(tmp_path, recorded).begin()
-    with pytest.raises(StaleStore, match="--precision, --sampler"):
+    with pytest.raises(StaleStore, match="--precision, --set sampler"):
         Evaluation(tmp_path, recorded | {"precision": "bfloat16", "sampler": "folded"}).begin()
     Evaluation(tmp_path / "s", {**card, "says": {"name": "n"}}).begin()
     says = {"name": "n", "precision": "float32", "sampler": "plain", "batch": 1}
