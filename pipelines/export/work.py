@@ -17,7 +17,7 @@ from pathlib import Path
 from depthtok.config import digest, to_json
 from depthtok.disk.digests import file_sha256
 from depthtok.disk.files import remove, write_atomic
-from depthtok.disk.temporaries import sweep
+from depthtok.disk.temporaries import TEMPORARY, sweep
 from depthtok.errors import CorruptPart, OutputError, StaleStore
 from depthtok.json_values import JsonObject, value_of
 from depthtok.sources.features import read_json
@@ -123,10 +123,12 @@ class ExportDirectory:
         remove(self.work)
 
     def files(self, paths: Iterable[Path]) -> dict[str, list[object]]:
-        """Size and SHA-256 of files, by their paths below `out`."""
+        """Size and SHA-256 of files, by their paths below `out`; what a writer of another host left
+        behind is none of them."""
         return {
             path.relative_to(self.out).as_posix(): [path.stat().st_size, file_sha256(path)]
             for path in sorted(paths)
+            if not path.name.startswith(TEMPORARY)
         }
 
     def _other(self) -> StaleStore:

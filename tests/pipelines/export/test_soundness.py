@@ -7,6 +7,7 @@ import pytest
 import depthtok
 from depthtok.errors import CorruptPart
 from depthtok.testing import make_rlds
+from pipelines.export.work import ExportDirectory
 from tests.commands.trainings import call
 from tests.pipelines.export.stores import exported, made
 
@@ -47,3 +48,22 @@ def test_a_record_that_was_changed_is_refused(stores, tmp_path):
     record.write_text(json.dumps({"files": {"a": "b"}}))
     with pytest.raises(CorruptPart, match=r"depthtok\.json"):
         depthtok.verify(tmp_path / "out")
+
+
+@pytest.mark.parametrize(("format", "folder"), [("lerobot", "meta"), ("rlds", ".")])
+def test_what_another_host_left_is_no_part_of_an_export(
+    stores, tmp_path, monkeypatch, format, folder
+):
+    out = tmp_path / "out"
+    remains = out / folder / ".tmp-x-train.tfrecord-00000-of-00001~elsewhere.1.2~5~6~ab"
+    begin = ExportDirectory.begin
+
+    def begun_elsewhere(self):
+        remains.parent.mkdir(parents=True, exist_ok=True)
+        remains.write_bytes(b"half")
+        begin(self)
+
+    monkeypatch.setattr(ExportDirectory, "begin", begun_elsewhere)
+    exported(stores, out, "--format", format)
+    remains.unlink()
+    assert f"{out} is sound" in call("verify", out)
