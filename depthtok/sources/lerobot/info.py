@@ -110,11 +110,17 @@ def read_info(root: Path) -> Info:
             remedy="write it as parquet and mp4, lerobot's default, and convert that",
         )
     try:
-        return _parsed(info, version)
+        parsed = _parsed(info, version)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(
             f"{root / INFO} is not as LeRobot writes it ({error!r})", remedy="download it again"
         ) from error
+    if len({parsed.video_file(key, 0, 0) for key in parsed.videos}) < len(parsed.videos):
+        raise SourceError(
+            f"{root / INFO}: video_path {parsed.video_path!r} gives all cameras one file",
+            remedy="write {video_key} into it",
+        )
+    return parsed
 
 
 def _parsed(info: dict, version: str) -> Info:

@@ -107,6 +107,16 @@ def test_what_is_not_read_is_refused_in_words(tmp_path, values, problem, remedy)
     assert remedy in caught.value.remedy
 
 
+def test_a_template_that_gives_two_cameras_one_file_is_refused(tmp_path):
+    root = write_v3(tmp_path / "set", [3])
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    video = {"dtype": "video", "shape": [8, 8, 3], "names": ["height", "width", "channels"]}
+    both = {**features, "observation.images.a": video, "observation.images.b": video}
+    change_info(root, features=both, video_path="videos/file-{file_index:03d}.mp4")
+    with pytest.raises(SourceError, match="gives all cameras one file"):
+        LeRobotDirectory.open(root)
+
+
 def test_an_episode_that_does_not_fit_its_metadata_fails_alone(tmp_path):
     import pyarrow.parquet as pq
 
