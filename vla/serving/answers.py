@@ -63,9 +63,11 @@ class Answers:
             requests = [await self._asked.get()]
             while len(requests) < self._policy.running.batch and not self._asked.empty():
                 requests.append(self._asked.get_nowait())
-            replies = await asyncio.get_running_loop().run_in_executor(
-                self._worker, self._answer, requests
-            )
+            loop = asyncio.get_running_loop()
+            try:
+                replies = await loop.run_in_executor(self._worker, self._answer, requests)
+            except Exception as error:  # or nobody would be answered any more
+                replies = [error] * len(requests)
             for request, reply in zip(requests, replies, strict=True):
                 if request.reply.done():  # nobody waits for it any more
                     continue

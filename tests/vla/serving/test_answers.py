@@ -67,3 +67,32 @@ def test_first_come_first_served_and_as_many_as_fit(micro):
     assert passes == [[0, 2], [3, 4, 5], [6]]
     assert replies.pop(1) is None
     assert [unpack(reply)["actions"][0, 0] for reply in replies] == [0, 2, 3, 4, 5, 6]
+
+
+def test_a_policy_that_answers_too_few_ends_no_server(micro):
+    """Who asks next would wait for ever."""
+
+    class Silent(Policy):
+        def __init__(self):
+            self.running = Running()
+
+        def acts(self, seen, generators):
+            return []
+
+        def observe(self, observations):
+            return observation(micro().model, 1)
+
+    async def ask(answers):
+        client, message = FakeConnection(State.OPEN), pack({"prompt": "go"})
+        return await asyncio.wait_for(answers.to(client, message, torch.Generator()), 30)
+
+    async def ask_twice():
+        answers = Answers(Silent())
+        work = asyncio.create_task(answers.work())
+        for _ in range(2):
+            with pytest.raises(ValueError, match="shorter"):
+                await ask(answers)
+        work.cancel()
+        answers.close()
+
+    asyncio.run(ask_twice())
