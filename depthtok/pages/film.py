@@ -22,6 +22,7 @@ MOST_STEPS = 300  # of a longer episode every second (third, ...) step is shown
 BUDGET = 900_000  # bytes of all tiles; base64 makes 4 of 3
 BYTES_A_PIXEL = 0.14  # of WebP at the first of the qualities, about, for small pictures
 QUALITIES = (72, 50, 30, 10)
+USUAL_RATE = 10.0  # Hz, of a robot's steps, where it is not known
 SHRUNK = (1, 2, 4)  # every pixel, every second, ...
 SIDES = (48, 160)  # px, the smallest and the largest tile; a multiple of 16, WebP's blocks
 
@@ -74,6 +75,12 @@ class Film:
     def views(self) -> list[FilmView]:
         """Those of all cameras."""
         return [view for views, _ in self.cameras.values() for view in views]
+
+    @property
+    def rate(self) -> float:
+        """Shown steps a second, so that an episode plays as fast as it was recorded."""
+        stride = self.steps[1] - self.steps[0] if len(self.steps) > 1 else 1
+        return (self.fps or USUAL_RATE) / stride
 
     @property
     def most_views(self) -> int:

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,14 @@ def test_long_episodes_are_thinned_evenly():
     assert list(shown_steps(300)) == list(range(300))
     assert list(shown_steps(301)) == list(range(0, 301, 2))
     assert len(shown_steps(10_000)) <= 300
+
+
+def test_thinned_episodes_play_as_fast_as_they_were_recorded():
+    """A tenth of the steps, each for ten times as long."""
+    assert replace(film(30), fps=20.0).rate == 20
+    assert replace(film(30), fps=20.0, length=300, steps=range(0, 300, 10)).rate == 2
+    assert replace(film(1), fps=5.0).rate == 5
+    assert 'data-rate="10.0"' in Report("x").film("f", film(10)).html("r.json")
 
 
 def test_tiles_get_smaller_with_more_steps():
