@@ -150,7 +150,8 @@ def _version_directory(path: Path) -> Path:
             raise foreign_file(path) from error
         raise SourceError(
             f"{path} is not a readable directory ({error})",
-            remedy="give the local directory with features.json, such as <name>/<version>",
+            remedy="give a data set: a directory of RLDS (<name>/<version>, with features.json) or "
+            "of LeRobot (with meta/), a file or directory of HDF5",
         ) from error
     roots = sorted(below)
     if not roots and is_lerobot(path):
