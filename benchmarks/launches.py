@@ -8,6 +8,7 @@ Not in it: memory sets, helpers of products that split their sum, kernels that a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ def held(tensor: Tensor) -> int:
     return count * tensor.element_size()
 
 
-class Launching(TorchDispatchMode):
+class Launching(TorchDispatchMode, ABC):
     """Passes every operator that is a launch to `launch`, which may give other results for it."""
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
@@ -71,9 +72,9 @@ class Launching(TorchDispatchMode):
             return result  # without a tensor: it answers a question about dtypes
         return self.launch(name, operator, args, kwargs, result)
 
+    @abstractmethod
     def launch(self, name: str, operator, args: tuple, kwargs: dict, result: Any) -> Any:
         """Counts an operator; gives its result."""
-        raise NotImplementedError
 
 
 def tensors(tree: Any) -> list[Tensor]:

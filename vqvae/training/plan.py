@@ -50,7 +50,8 @@ class TrainingPlan:
         cache = self.frames * self.frame_seconds
         times = f" {self.trainings} times" if self.trainings > 1 else ""
         return [
-            f"train-vqvae -> {self.out}: {self.steps:,} steps of {self.batch} crops{times}",
+            f"train-vqvae -> {self.out}: {self.steps:,} steps of {self.batch} crops{times}, "
+            "from the beginning",
             f"  {human_count(self.clips)} clips; {human_count(self.frames)} of their frames are "
             f"cached: {human_bytes(self.frames * self.frame_bytes)}, {human_duration(cache)}",
             f"  about {human_duration(self.seconds)} on this {self.device}, "
@@ -72,13 +73,13 @@ def plan(
     require_one_kind([*sources, *(held_out or [])])
     training = config.training
     learn = split(sources, training.held_out).learn if held_out is None else list(sources)
-    learn = [source for source in learn if source.weight]
-    frames = _frames(learn)
-    if not frames:
+    drawn = [source for source in learn if source.weight]
+    if not _frames(drawn):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
+    frames = _frames(learn)  # those of weight 0 are cached, too
     wanted = min(frames, training.frames or frames)
     rule = fit_normalisation(config.normalisation, config.metric_range, learn)
-    few = spread_over(learn, CLIPS)
+    few = spread_over(drawn, CLIPS)
     # As dense as in the training: depth is read by blocks, so frames far apart cost more.
     some = round(_frames(few) * wanted / frames)
     size, limit = config.network.size, min(max(some, CLIPS), FRAMES)

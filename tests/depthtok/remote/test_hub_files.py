@@ -56,7 +56,7 @@ class Commit:
         return folders, [self.describe(n) for n in names if n not in folders]
 
     def write(self, name: str, data: bytes | Path) -> None:
-        raise NotImplementedError
+        raise AssertionError(f"{name} of a commit was written")
 
 
 _: type[Objects] = Commit

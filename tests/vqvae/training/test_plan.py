@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from depthtok.errors import SourceError
 from tests.vqvae.synthetic import scenes, tiny
+from vqvae.config import TrainOptions
 from vqvae.data.clips import ClipSource
+from vqvae.data.frames import INDEX
 from vqvae.training import plan as planning
 from vqvae.training.plan import TrainingPlan, plan
+from vqvae.training.train import train
 
 
 def test_a_plan_counts_what_the_training_would_take(tmp_path, source):
@@ -43,6 +48,14 @@ def test_steps_are_timed_with_codes_and_to_the_last(tmp_path, source, monkeypatc
 def test_frames_are_no_more_than_the_training_takes(tmp_path, source):
     planned = plan(tiny(6).with_training(frames=20), [source], tmp_path / "cb", "cpu", twin=True)
     assert (planned.frames, planned.trainings) == (20, 2)
+
+
+def test_stores_of_weight_0_are_cached_as_in_the_training(tmp_path, source):
+    never = ClipSource("never", "f1", scenes(6), weight=0.0)
+    planned = plan(tiny(6), [source, never], tmp_path / "cb", "cpu")
+    train(tiny(6), [source, never], tmp_path / "cb", TrainOptions(keep_work=True))
+    index = json.loads((tmp_path / "cb.training" / INDEX).read_text())
+    assert planned.frames == sum(item["frames"] for item in index["sources"])
 
 
 def test_given_clips_are_held_out(tmp_path, source):
