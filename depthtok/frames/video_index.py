@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64, UInt32
 
 from depthtok.errors import CorruptRecord
 from depthtok.frames.kinds import Rows
-from depthtok.sources.video_file import frame_stream, open_video, require_readable
+from depthtok.sources.video_file import frame_stream, open_video, require_av, require_readable
 
 LARGEST_STAMP = 1 << 40
 NEAR = 0.25
@@ -89,7 +89,7 @@ def packets(path: Path) -> Packets:
 def _read(path: Path) -> tuple[Fraction | None, list[tuple[int, int, int]], bool]:
     """The time base of a video; time stamp, size and CRC32C of every packet, in the order of the
     file; and whether some could not be read."""
-    import av
+    av = require_av()
 
     rows: list[tuple[int, int, int]] = []
     is_damaged = False

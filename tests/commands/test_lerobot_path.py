@@ -2,6 +2,8 @@
 commands say on the way."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,21 @@ def test_annotate_takes_the_data_set_itself_with_a_draft_too(tmp_path):
     assert "no schema is shipped for these data: one was drafted" in said
     clips = DepthStore(tmp_path / "depth").clips()
     assert [len(e) for e in EpisodeStore(tmp_path / "depth.episodes")] == [c.frames for c in clips]
+
+
+@pytest.mark.parametrize(
+    ("package", "remedy"), [("pyarrow", "depthtok[lerobot]"), ("av", "depthtok[")]
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(tmp_path, package, remedy):
+    """As in an environment without the extra, which no other test has."""
+    program = f"import sys; sys.modules[{package!r}] = None; from depthtok.cli.main import main"
+    words = ["convert", REAL, "--schema", REAL / "schema.toml", "--out", tmp_path / "ep"]
+    command = [sys.executable, "-c", f"{program}; main()", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"needs the package `{package}`" in done.stderr
+    assert f"pip install '{remedy}" in done.stderr
 
 
 def test_a_schema_that_lies_beside_the_data_is_the_remedy(tmp_path):

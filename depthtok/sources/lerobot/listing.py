@@ -163,13 +163,14 @@ def _v3_tasks(root: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_table(path: Path, columns: list[str] | None = None):
-    """A small parquet file as a table. Raises `SourceError`."""
+    """A small parquet file as a table. Raises `SourceError`, `MissingPackage`."""
+    package = parquet()
     import pyarrow
 
     with holding([path]) as (path_now,), local_file(path_now) as file:
         require_file(file)
         try:
-            return parquet().ParquetFile(file).read(columns=columns)
+            return package.ParquetFile(file).read(columns=columns)
         except (OSError, pyarrow.ArrowException) as error:
             require_given(path, error)
             require_fetched(path)
