@@ -74,7 +74,12 @@ SCRIPTS = (
         of_vida,
         to_file=False,
     ),
-    Script("policy_ms.py", "--compile", "--preset tiny --cameras 1 --rounds 1", of_policy),
+    Script(
+        "policy_ms.py",
+        "--sampler plain folded compiled",
+        "--preset tiny --cameras 1 --rounds 1",
+        of_policy,
+    ),
     Script("vla_updates.py", "--passes 1 4", "--preset tiny --batch 2 --rounds 1", as_it_is),
     Script("vq_rate.py", "", "--steps 2 --frames 70", as_it_is),
 )

@@ -2,10 +2,10 @@
 
     python benchmarks/policy_ms.py [--preset qdepth] [--device cuda] [--batch 1] [--json FILE]
 
-Every precision that the device has, on the plain path and in few launches (with --compile also
-compiled), eager and as a CUDA graph; with 1, 2 and 3 cameras, and without the depth expert; random
-weights. Medians. `off` is the largest difference from the plain path in float32, in normalised
-units.
+Every precision that the device has, on the plain path and in few launches (`--sampler compiled`:
+also compiled), eager and as a CUDA graph; with 1, 2 and 3 cameras, and without the depth expert;
+random weights. Medians. `off` is the largest difference from the plain path in float32, in
+normalised units.
 
 Floors: the larger of the bytes of the weights that a chunk must read, at the device's copy rate,
 and its FLOPs, at its rate of large products; both are measured first, on the device itself.
@@ -19,6 +19,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -28,18 +29,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from depthtok.errors import ConfigError
 from vla.config import Config
 from vla.data.normalise import Norms, Scale
+from vla.data.tokenizer import ByteTokenizer
 from vla.model.model import QDepthVLA, build
 from vla.named_configs import load
 from vla.serving import rows
 from vla.serving.policy import Policy
-from vla.serving.running import Running
+from vla.serving.running import PRECISIONS, Running
 
-WAYS = [
-    (precision, sampler, graph)
-    for precision in ("float32", "tf32", "bfloat16")
-    for sampler in ("plain", "folded", "compiled")
-    for graph in (False, True)
-]
+SAMPLERS = ("plain", "folded", "compiled")
+WAYS = list(product(PRECISIONS, SAMPLERS, (False, True)))  # the last: as a CUDA graph
 
 
 def wait(device: torch.device) -> None:
@@ -68,7 +66,7 @@ class Ceilings:
         target = torch.empty_like(source)
         self.bytes = 2 * size / seconds(lambda: target.copy_(source), device)
         self.flops = {}
-        for precision in ("float32", "tf32", "bfloat16"):
+        for precision in PRECISIONS:
             how = Running(precision)
             x = torch.randn(side, side, device=device, dtype=how.dtype)
             with how.arithmetic():
@@ -94,7 +92,7 @@ def flops(config: Config) -> int:
     with torch.device("meta"):
         model = QDepthVLA(config.model)
         inputs = [tensor.to("meta") for tensor in rows.example(config.model, 1, 0)]
-    policy = Policy(model, config, units(config), device="meta")
+    policy = Policy(model, config, units(config), device="meta", reader=ByteTokenizer())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         policy._eager(*inputs)
     return counter.get_total_flops()
@@ -127,12 +125,21 @@ def measure(
     example = tuple(tensor.to(device) for tensor in rows.example(config.model, options.batch, 7))
     rows_measured, true = [], None
     for precision, sampler, graph in WAYS:
-        if (graph and device.type != "cuda") or (sampler == "compiled" and not options.compile):
+        if graph and device.type != "cuda":
+            continue
+        if precision not in options.precision or sampler not in options.sampler:
             continue
         row = {"precision": precision, "sampler": sampler, "graph": graph}
         try:
             how = Running(precision, sampler, graph, options.batch)
-            policy = Policy(copy.deepcopy(model), config, units(config), device=device, running=how)
+            policy = Policy(
+                copy.deepcopy(model),
+                config,
+                units(config),
+                device=device,
+                running=how,
+                reader=ByteTokenizer(),  # no text is read
+            )
         except ConfigError as error:
             rows_measured.append({**row, "refused": str(error).splitlines()[0]})
             continue
@@ -167,7 +174,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--cameras", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--precision", nargs="+", default=PRECISIONS, choices=PRECISIONS)
+    parser.add_argument("--sampler", nargs="+", default=["plain", "folded"], choices=SAMPLERS)
     parser.add_argument("--json", type=Path, help="a file to append every row to, as it is found")
     options = parser.parse_args()
     device = torch.device(options.device)

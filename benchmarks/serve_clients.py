@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from policy_ms import made, units
 
+from vla.data.tokenizer import ByteTokenizer
 from vla.named_configs import load
 from vla.serving.policy import Policy
 from vla.serving.running import Running
@@ -107,6 +108,7 @@ def main() -> None:
             units(config),
             device=device,
             running=Running(options.precision, batch=batch),
+            reader=ByteTokenizer(),
         )
         for batch in options.batch
     }

@@ -129,12 +129,16 @@ def measured(config: Config, options: argparse.Namespace, device: torch.device) 
                 batch,
             )
             data = example(config, batch * passes).to(device)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             try:
                 if not round_:
                     update(data, 0)  # compiles
                 started = waited(device)
                 update(data, 1 + round_)
                 spent[compiled, fast, batch, passes].append(waited(device) - started)
+                if device.type == "cuda":
+                    row["gib"] = torch.cuda.max_memory_allocated() / 2**30
             except (torch.OutOfMemoryError, TrainingError) as error:
                 row["failed"] = str(error).splitlines()[0]
                 for weight in model.parameters():
@@ -238,6 +242,7 @@ def main() -> None:
         return
     for row in measured(config, options, torch.device("cuda" if gpu else "cpu")):
         outcome = f"{row['figure']:.1f} samples/s" if "figure" in row else row["failed"]
+        outcome += f", {row['gib']:.0f} GiB" if "gib" in row else ""
         print(f"{row['what']:60} {outcome}, floor {row['floor']:.1f}", flush=True)
         if options.json:
             with Path(options.json).open("a") as file:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -31,6 +30,7 @@ from vla.model.gemma import NORM_EPS, Expert, GemmaNorm, Rope
 from vla.model.masks import Layout, visible
 from vla.model.model import ActionDoor, QDepthVLA
 
+VERSIONS = 64  # of one compiled part in a process
 ALIGNED = 8  # rows: a matrix product of bfloat16 wants lines of 16 bytes
 
 
@@ -125,8 +125,19 @@ EAGER = Parts(norm, turn, gate)
 
 def compiled(make: Callable[..., Callable] | None = None) -> Parts:
     """The parts, each compiled for every shape that it meets: three experts, so few."""
-    make = make or partial(torch.compile, dynamic=False, fullgraph=True)
+    make = make or _compiled
     return Parts(make(norm), make(turn_at_once), make(gate))
+
+
+def _compiled(part: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    call = torch.compile(part, dynamic=False, fullgraph=True)
+
+    def run(*inputs: Tensor | Turn) -> Tensor:
+        # A process may have policies of several models and precisions: each has its versions.
+        with torch._dynamo.config.patch(recompile_limit=VERSIONS):
+            return call(*inputs)
+
+    return run
 
 
 class Sampler:

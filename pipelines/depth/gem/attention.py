@@ -79,7 +79,8 @@ def rotation(
 
     `width` is that of a head: half of it turns with the row, half with the column. The `special`
     tokens in front have position (0, 0), patches (row + 1, column + 1). Angles are float64: in half
-    precision they would be off by whole turns.
+    precision they would be off by whole turns. They are made on the device, as a CUDA graph cannot
+    record a copy from the host.
     """
     with torch.inference_mode(False):  # kept, and perhaps trained with later
         return _rotation(rows, columns, width, special, device)
@@ -89,11 +90,12 @@ def _rotation(
     rows: int, columns: int, width: int, special: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     count = width // 4
-    rates = ROPE_BASE ** (-torch.arange(count, dtype=torch.float64) / count)
-    patches = torch.cartesian_prod(torch.arange(1, rows + 1), torch.arange(1, columns + 1))
-    positions = torch.cat((torch.zeros(special, 2, dtype=patches.dtype), patches))
+    rates = ROPE_BASE ** (-torch.arange(count, dtype=torch.float64, device=device) / count)
+    row, column = (torch.arange(1, n + 1, device=device) for n in (rows, columns))
+    patches = torch.cartesian_prod(row, column)
+    positions = torch.cat((patches.new_zeros(special, 2), patches))
     angles = positions[..., None] * rates
-    return angles.cos().float().to(device), angles.sin().float().to(device)
+    return angles.cos().float(), angles.sin().float()
 
 
 def rotated(

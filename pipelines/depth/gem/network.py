@@ -126,8 +126,8 @@ class GemDepth(VideoDepth):
 
 
 def slot_code(frames: int, dim: int, device: torch.device) -> Float[Tensor, "T D"]:
-    """The code of each slot: all sines, then all cosines. Angles are float64."""
+    """The code of each slot: all sines, then all cosines, of float64 angles."""
     count = dim // 2
-    rates = 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
-    angles = torch.arange(frames, dtype=torch.float64)[:, None] * rates
-    return torch.cat((angles.sin(), angles.cos()), dim=-1).float().to(device)
+    rates = 10000.0 ** (-torch.arange(count, dtype=torch.float64, device=device) / count)
+    angles = torch.arange(frames, dtype=torch.float64, device=device)[:, None] * rates
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).float()

@@ -34,7 +34,7 @@ class Pose(NamedTuple):
     @classmethod
     def none(cls, windows: int, frames: int, device: torch.device) -> Pose:
         """Every frame is taken from one place."""
-        quaternion = torch.tensor((0.0, 0.0, 0.0, 1.0), device=device)
+        quaternion = functional.pad(torch.ones(1, device=device), (3, 0))  # no copy from the host
         translation = torch.zeros(windows, frames, 3, device=device)
         scale = torch.full((windows, 1, 1), TINY, device=device)
         return cls(quaternion.expand(windows, frames, 4), translation, scale)

@@ -18,6 +18,8 @@ from depthtok.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+VERSIONS = 64  # of one part in a process: cameras differ in size; torch gives up after eight
+
 Inputs = ParamSpec("Inputs")
 Output = TypeVar("Output")
 
@@ -49,7 +51,8 @@ def compiled(part: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
 
     def run(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Output:
         try:
-            return call(*args, **kwargs)
+            with torch._dynamo.config.patch(recompile_limit=VERSIONS):
+                return call(*args, **kwargs)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import triton
@@ -60,12 +60,15 @@ def _pixel(
         values = tl.load(v + channel, mask=of_frame, other=0.0)
         scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale
         scores = tl.where(frame[None, :] < frames, scores, float("-inf"))
-        shares = tl.exp(scores - tl.max(scores, axis=1)[:, None])
-        shares = shares / tl.sum(shares, axis=1)[:, None]
+        shares = tl.exp(
+            scores - tl.max(scores, axis=1)[:, None]
+        )  # the largest, 1, rounds to itself
         mixed = tl.dot(shares.to(values.dtype), values, input_precision="ieee")
+        mixed = mixed / tl.sum(shares, axis=1)[:, None]
         tl.store(out + channel, mixed.to(values.dtype), mask=of_query)
 
 
+@runtime_checkable
 class Launch(Protocol):
     """A compiled kernel, by the number of its programs."""
 
@@ -79,7 +82,10 @@ def _compiled() -> Launch:
     return triton.jit(inspect.unwrap(_pixel))  # Triton reads the source, not a checking wrapper
 
 
-@torch.library.custom_op("depthtok::temporal_attention", mutates_args=())
+SCHEMA = "(Tensor q, Tensor k, Tensor v, int heads) -> Tensor"
+
+
+@torch.library.custom_op("depthtok::temporal_attention", mutates_args=(), schema=SCHEMA)
 def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     pixels, asking, channels = q.shape
     frames, width = k.shape[1], channels // heads
