@@ -144,7 +144,6 @@ def compared(name: str, clips: list[JpegClip], options: argparse.Namespace) -> l
     run = RunConfig(
         input_size=options.size,
         precision=options.precision,
-        memory_gb=options.memory_gb,
         readers=options.readers,
     )
     rows, runners, eager = {}, {}, None
@@ -214,7 +213,6 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="side of a frame, px")
     parser.add_argument("--precision", default=None, help="float16, bfloat16 or float32")
     parser.add_argument("--readers", type=int, default=None, help="decoding threads")
-    parser.add_argument("--memory-gb", type=float, default=16.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     clips = made_clips(options.clips, options.frames, options.side)

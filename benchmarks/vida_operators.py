@@ -25,7 +25,7 @@ from torch.utils.flop_counter import flop_registry
 from pipelines.depth.vida.config import CONFIGS, WINDOW, RunConfig
 from pipelines.depth.vida.halved import halved
 from pipelines.depth.vida.network import VideoDepth
-from pipelines.depth.vida.runner import MOST_WINDOWS, Groups, window_bytes
+from pipelines.depth.vida.runner import MOST_WINDOWS, Groups
 from pipelines.depth.windows.plan import Window, plan
 
 BYTES_PER_S, FLOPS_PER_S = 4.27e12, 790e12
@@ -134,27 +134,25 @@ class Batch:
 
     @classmethod
     def of(cls, windows: list[Window], groups: Groups) -> Batch:
-        fresh = sum(stop - start for start, stop in (window.fresh for window in windows))
-        needed = sum(len(window.needed) for window in windows)
         return cls(
             frames=sum(stop - start for start, stop in (window.final for window in windows)),
-            encode=-(-fresh // groups.encode),
-            mix=-(-len(windows) // groups.mix),
-            decode=-(-needed // groups.decode),
+            encode=sum(
+                -((first - last) // groups.encode)
+                for first, last in (window.fresh for window in windows)
+            ),
+            mix=len(windows),
+            decode=sum(-(-len(window.needed) // groups.decode) for window in windows),
         )
 
 
-def count(name: str, side: int, precision: str, memory_gb: float = 16.0) -> tuple[Batch, Tally]:
+def count(name: str, side: int, precision: str) -> tuple[Batch, Tally]:
     """A batch of a network, and what it costs."""
     config = CONFIGS[name]
     run = RunConfig(input_size=side, precision=precision).resolved(config, "cuda")
     dtype = getattr(torch, run.precision)
     groups = Groups.of(torch.device("cuda"), (side, side))
-    size = min(
-        MOST_WINDOWS, int(memory_gb * 2**30 / window_bytes(config, (side, side), dtype.itemsize))
-    )
     endless = chain.from_iterable(plan(CLIP, align=not config.metric) for _ in repeat(None))
-    batch = Batch.of(list(islice(endless, max(1, size))), groups)
+    batch = Batch.of(list(islice(endless, MOST_WINDOWS)), groups)
     with torch.device("meta"):
         network = VideoDepth(config).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
@@ -175,10 +173,11 @@ def _counted(network: VideoDepth, batch: Batch, groups: Groups, side: int) -> Ta
 
     images = torch.empty(groups.encode, 3, side, side, device="meta")
     levels = run(network.encode, batch.encode, images)
-    coarse = (rows(it, groups.mix * WINDOW).unflatten(0, (groups.mix, -1)) for it in levels[2:])
+    coarse = (rows(it, WINDOW)[None] for it in levels[2:])
     mixed = run(network.head.mix, batch.mix, *coarse)
     path3 = rows(mixed.flatten(0, 1), groups.decode)
-    run(network.head.decode, batch.decode, path3, *levels[:2])
+    fine = (rows(it, groups.decode) for it in levels[:2])
+    run(network.head.decode, batch.decode, path3, *fine)
     return total
 
 

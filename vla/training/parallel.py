@@ -140,13 +140,20 @@ class Ranks:
 
 def spread(model: nn.Module, ranks: Ranks, sharding: str) -> nn.Module:
     """The module to call in training: the model itself in a single process that no torchrun
-    started. With `fsdp` the model is sharded, layer by layer."""
+    started. With `fsdp` the model is sharded, layer by layer. Raises `ConfigError` where processes
+    share a GPU and it is to be sharded: through gloo torch then hangs, or ends by a segmentation
+    fault (2.11, an H200)."""
     if not (dist.is_available() and dist.is_initialized()):
         return model
     if sharding == "ddp":
         return DistributedDataParallel(model, gradient_as_bucket_view=True)
-    # Not torch's own choice, which is the GPU wherever there is one.
-    mesh = init_device_mesh(next(model.parameters()).device.type, (ranks.count,))
+    device = next(model.parameters()).device.type  # not torch's choice: a GPU wherever there is one
+    if device == "cuda" and dist.get_backend() == "gloo":
+        raise ConfigError(
+            "processes that share a GPU cannot shard a model",
+            remedy="leave run.sharding=fsdp out, or start one process for each GPU",
+        )
+    mesh = init_device_mesh(device, (ranks.count,))
     for module in model.modules():
         if isinstance(module, GemmaLayer | SiglipLayer):
             fully_shard(module, mesh=mesh)

@@ -33,18 +33,6 @@ class GemConfig(ViDAConfig):
     def recorded(self) -> dict[str, str]:
         return {"pose": WITH_POSES if self.pose else WITHOUT_POSES}
 
-    @property
-    def kept(self) -> int:
-        return 20 * self.features + self.channels[2] + self.dim
-
-    @property
-    def inside(self) -> int:
-        """Numbers per patch of a window that mixing it holds at most, beside what it is given:
-        linear in the patches, as no scores are. The largest step is an MLP of ASTT, or one of the
-        temporal modules at the third level, or at the second (four pixels a patch)."""
-        largest = max(12 * self.dim, 22 * self.channels[2], 4 * 22 * self.features)
-        return 2 * self.dim + largest
-
 
 def _gem(name: str, network: str, input_size: int) -> GemConfig:
     sizes = vars(CONFIGS[network]) | {"name": name, "input_size": input_size}

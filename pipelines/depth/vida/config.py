@@ -43,16 +43,6 @@ class ViDAConfig:
         """What of it can be chosen, for the record of what depth was made with."""
         return {}
 
-    @property
-    def kept(self) -> int:
-        """Features per patch of a frame that are kept while windows contain it."""
-        return 20 * self.features + self.channels[2] + self.channels[3] // 4
-
-    @property
-    def inside(self) -> int:
-        """Numbers per patch of a window that mixing it holds beyond that, where it is counted."""
-        return 0
-
 
 _RELATIVE = {
     config.name: config
@@ -79,11 +69,11 @@ which torch.compile joins; or `temporal_kernel.py`. Recorded where it is not fus
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is run. `memory_gb`, `windows`, `readers` and `settled` change no byte of the
+    """How a network is run. `windows`, `readers` and `settled` change no byte of the
     output; all else does, and is recorded with it.
 
     By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
-    float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
+    float32 on a CPU. `windows` is the number of windows between two waits; `readers` is the
     number of threads that decode ahead, so that a GPU does not wait (0: frames are read on demand,
     as on a CPU, where reading ahead gains nothing). Raises `ConfigError` for what no network can
     run with.
@@ -91,8 +81,7 @@ class RunConfig:
 
     input_size: int | None = None  # px
     precision: str | None = None
-    memory_gb: float = 8.0
-    windows: int | None = None  # per batch; None: as many as fit in `memory_gb`, one on a CPU
+    windows: int | None = None  # per batch; None: 16, one on a CPU
     readers: int | None = None
     compile: bool = False
     graphs: bool = False  # CUDA graphs; never ran on a GPU yet
@@ -115,7 +104,7 @@ class RunConfig:
         fulfilled(
             self.windows is None or self.windows >= 1,
             f"windows={self.windows}: a batch needs at least one",
-            "leave it out to fill `memory_gb`",
+            "leave it out",
         )
 
     def like(self, made_with: Mapping[str, str]) -> RunConfig:

@@ -21,7 +21,7 @@ from pipelines.depth.vida.published import licence_of
 from pipelines.depth.vida.runner import Runner
 from pipelines.depth.vida.weights import find_weights, load_network, weights_hash
 
-ALGORITHM, HALF_ALGORITHM = "2", "3"
+ALGORITHM, ALGORITHM_FILLED = "2", "4"  # in groups as they come, on a CPU; in filled ones
 """Of float32 and of half precision: increased when the same weights and settings would give
 different depth. Half precision 2 was autocast's."""
 
@@ -97,6 +97,7 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
     """The specification of a network with these settings on this type of device."""
     config = network.config
     run = run.resolved(config, device.type)
+    ragged = device.type == "cpu" and not run.compile
     return EstimatorSpec(
         name=config.name,
         kind=kind_of(config),
@@ -105,7 +106,7 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
         input_size=run.input_size,
         licence=licence_of(config.name),
         settings=(
-            ("algorithm", ALGORITHM if run.precision == "float32" else HALF_ALGORITHM),
+            ("algorithm", ALGORITHM if ragged else ALGORITHM_FILLED),
             ("device", device.type),
             *((name, "yes") for name in CHOICES if getattr(run, name)),
             *((("attention", run.attention),) if run.attention != "fused" else ()),

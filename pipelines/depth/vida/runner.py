@@ -1,11 +1,10 @@
-"""Batches of windows through the network, each distinct frame encoded once.
+"""Windows through the network, each distinct frame of a clip encoded once.
 
-The network runs on groups: of frames in the encoder, of windows in the mixing part, of depth maps
-in the decoding part. The result for an image must not depend on the rest of the batch, so
-
-- on the CPU, where larger batches gain nothing, groups are cut within one window;
-- elsewhere, and compiled, groups are cut across all windows of a batch, their size depends only on
-  the image size, and the last one is padded: every item runs through the same kernels in any batch.
+The encoder runs on groups of a window's new frames, the decoding part on groups of its depth maps,
+the mixing part on one window. So depth depends on the clip alone: libraries sum in an order that
+may change with the place of a row in a product, and a window's rows always have the same places.
+(Groups that span windows are fuller. On an H200 vitl's depth then changed with the batch, in the
+last bits.) Elsewhere than on a CPU, and compiled, groups are filled up: all have one shape.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor
 from depthtok.disk.bounds import together
 from depthtok.errors import ConfigError
 from pipelines.depth.vida.compiling import compiled
-from pipelines.depth.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
+from pipelines.depth.vida.config import PATCH, WINDOW, RunConfig
 from pipelines.depth.vida.graphs import CudaRecorder, ShapedGraphs
 from pipelines.depth.vida.halved import halved, require_close
 from pipelines.depth.vida.head import Pyramid
@@ -31,15 +30,14 @@ from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.packed import packed
 from pipelines.depth.vida.preprocess import preprocess
 from pipelines.depth.vida.uploads import Uploads
-from pipelines.depth.windows.plan import Window
+from pipelines.depth.windows.plan import STEP, Window
 from vqvae.model.search import exact_float32
 
-Item = TypeVar("Item")
 Output = TypeVar("Output")
 log = logging.getLogger(__name__)
 
 FULL_GRID = 37 * 37  # patches at 518 px
-MOST_WINDOWS = 16
+MOST_WINDOWS = 16  # launched at once on a GPU, before the results of the last ones are waited for
 BATCH_BYTES = 6 << 30  # of a batch's frames on a GPU, and of their depth at the frames' size
 PIXEL = 11  # bytes of a pixel there: three of colour, four of depth twice
 LARGEST_WHOLE = {"cpu": 1 << 20}
@@ -67,34 +65,29 @@ class WindowInput:
 
 @dataclass(frozen=True)
 class Groups:
-    """The group size of each part of the network."""
+    """The group size of each part of the network; windows are mixed one by one."""
 
     encode: int  # frames
-    mix: int  # windows
     decode: int  # depth maps
-    pooled: bool  # cut across windows and padded, rather than within a window
+    filled: bool  # the last group of a window is filled up, and all of its slots are mixed
 
     @classmethod
     def of(cls, device: torch.device, size: tuple[int, int], *, compiled: bool = False) -> Groups:
-        """Group sizes for a device and an input size. Code is compiled for one group size."""
+        """Group sizes for a device and an input size: elsewhere than on a CPU, parts of a window's
+        new frames and of its slots. Code is compiled for one group size."""
         if device.type == "cpu":
-            return cls(encode=8, mix=1, decode=2, pooled=compiled)
+            return cls(encode=8, decode=2, filled=compiled)
         smaller = max(1, FULL_GRID * PATCH * PATCH // (size[0] * size[1]))
-        return cls(encode=16 * smaller, mix=smaller, decode=16 * smaller, pooled=True)
+        encode, decode = STEP // 2 * min(3, smaller), WINDOW // 2 * min(2, smaller)
+        return cls(encode, decode, filled=True)
 
     def halved(self, times: int) -> Groups:
         """Smaller groups, for a device with too little memory."""
-        sizes = (self.encode, self.mix, self.decode)
-        encode, mix, decode = (max(1, size >> times) for size in sizes)
-        return Groups(encode, mix, decode, self.pooled)
+        return Groups(max(1, self.encode >> times), max(1, self.decode >> times), self.filled)
 
     def missing(self, count: int, size: int) -> int:
         """How often the last of `count` items is repeated, to fill the last group."""
-        return -count % size if self.pooled else 0
-
-    def padded(self, items: list[Item], size: int) -> list[Item]:
-        """The items, and as many more as are missing."""
-        return items + items[-1:] * self.missing(len(items), size)
+        return -count % size if self.filled else 0
 
 
 def cuts(count: int, size: int) -> list[slice]:
@@ -124,8 +117,7 @@ class Runner:
         self.device, self.compiled, self.graphs = device, settings.compile, settings.graphs
         self.input_size, self.readers = settings.input_size, settings.readers
         self.precision = settings.precision
-        self.windows = settings.windows
-        self.memory = settings.memory_gb * 2**30
+        self.windows = settings.windows or (1 if device.type == "cpu" else MOST_WINDOWS)
         self.halvings = 0
         self.waited = 0.0
         record = CudaRecorder(device) if settings.graphs else None
@@ -138,7 +130,7 @@ class Runner:
         self._mix = prepared(network.mix)
         self._uploads = Uploads(device)
         self._carried: Pyramid | None = None
-        self._carried_rows: dict[tuple[int, int], int] = {}
+        self._carried_rows: dict[int, int] = {}
 
     def note_wait(self, seconds: float) -> None:
         """Adds time spent waiting for frames."""
@@ -151,24 +143,19 @@ class Runner:
 
     def batch_size(self, job: WindowInput) -> int:
         """The number of windows like this one per batch."""
-        size, pixels = job.size, job.frame_size[0] * job.frame_size[1]
-        if self.windows is None:
-            self.windows = 1
-            if self.device.type != "cpu":
-                needed = window_bytes(self.config, size, self.dtype.itemsize)
-                mixing = Groups.of(self.device, size).mix * mixing_bytes(self.config, size)
-                fitting = int((self.memory - mixing) / needed)
-                self.windows = max(1, min(MOST_WINDOWS, fitting))
+        pixels = job.frame_size[0] * job.frame_size[1]
         return together(pixels * WINDOW * PIXEL, self.windows, BATCH_BYTES)
 
     def depth(self, jobs: list[WindowInput]) -> list[Float[Tensor, "n h w"]]:
         """Depth of every job's needed slots at the size of the network's input, float32."""
         groups = Groups.of(self.device, jobs[0].size, compiled=self.compiled)
         smaller = groups.halved(self.halvings)
+        before = self._carried, self._carried_rows
         try:
             return self._attempt(jobs, smaller)
         except torch.OutOfMemoryError:
-            if len(jobs) == 1 and max(smaller.encode, smaller.mix, smaller.decode) == 1:
+            self._carried, self._carried_rows = before
+            if len(jobs) == 1 and max(smaller.encode, smaller.decode) == 1:
                 raise
             if len(jobs) == 1 and (self.compiled or self.graphs):
                 raise _no_smaller() from None
@@ -190,74 +177,61 @@ class Runner:
 
     @torch.inference_mode()
     def _attempt(self, jobs: list[WindowInput], groups: Groups) -> list[Float[Tensor, "n h w"]]:
-        batches = [jobs] if groups.pooled else [[job] for job in jobs]
         # No TF32, whatever the process has chosen for matrix products, and deterministic kernels.
         with exact_float32(self.device) if self.device.type == "cuda" else nullcontext():
-            return [depth for batch in batches for depth in self._run(batch, groups)]
+            return [self._run(job, groups) for job in jobs]
 
-    def _run(self, jobs: list[WindowInput], groups: Groups) -> list[Float[Tensor, "n h w"]]:
-        pool, row_of = self._pool(jobs, groups)
-        rows = [[row_of[job.clip, frame] for frame in job.window.frames] for job in jobs]
-        rows_BT = self._uploads.numbers(groups.padded(rows, groups.mix))
-        slots = () if groups.pooled else (list(jobs[0].window.needed),)  # instead of all
-        mixed = [
-            self._mix(pool.level3[rows_BT[cut]], pool.level4[rows_BT[cut]], *slots)
-            for cut in cuts(len(rows_BT), groups.mix)
-        ]
-        depth = self._decode_needed(jobs, groups, pool, rows, torch.cat(mixed))
-        last = jobs[-1]
-        carried = [(last.clip, frame) for frame in last.window.carried]
-        self._carried = pool.rows(self._uploads.numbers([row_of[key] for key in carried]))
-        self._carried_rows = {key: row for row, key in enumerate(carried)}
+    def _run(self, job: WindowInput, groups: Groups) -> Float[Tensor, "n h w"]:
+        pool, row_of = self._pool(job, groups)
+        rows = [row_of[frame] for frame in job.window.frames]
+        rows_BT = self._uploads.numbers([rows])
+        slots = () if groups.filled else (list(job.window.needed),)  # instead of all
+        (mixed,) = self._mix(pool.level3[rows_BT], pool.level4[rows_BT], *slots)
+        depth = self._decode_needed(job, groups, pool, rows, mixed)
+        self._carried = pool.rows(self._uploads.numbers([row_of[it] for it in job.window.carried]))
+        self._carried_rows = {frame: row for row, frame in enumerate(job.window.carried)}
         return depth
 
-    def _pool(
-        self, jobs: list[WindowInput], groups: Groups
-    ) -> tuple[Pyramid, dict[tuple[int, int], int]]:
-        """The distinct frames of the batch, each once, and the row of each."""
-        keys = [(job.clip, frame) for job in jobs for frame in range(*job.window.fresh)]
-        parts = []
-        if keys:
-            pieces = [job.frames for job in jobs if len(job.frames)]
-            missing = groups.missing(len(keys), groups.encode)
-            pieces += [pieces[-1][-1:]] * missing
-            frames = self._uploads.rows(pieces)
+    def _pool(self, job: WindowInput, groups: Groups) -> tuple[Pyramid, dict[int, int]]:
+        """The distinct frames of the window, each once, and the row of each."""
+        fresh, parts = range(*job.window.fresh), []
+        if fresh:
+            frames = job.frames
+            missing = groups.missing(len(frames), groups.encode)
+            frames = self._uploads.rows([frames] + [frames[-1:]] * missing)
             for cut in cuts(len(frames), groups.encode):
-                images = frames[cut]
-                if not jobs[0].prepared:
-                    images = preprocess(images, jobs[0].size)
+                images = frames[cut] if job.prepared else preprocess(frames[cut], job.size)
                 parts.append(self._encode(images))
-        row_of = {key: row for row, key in enumerate(keys)}
-        offset = sum(len(part.level1) for part in parts)  # past the padding
+        row_of = {frame: row for row, frame in enumerate(fresh)}
+        offset = sum(len(part.level1) for part in parts)  # past what fills a group
         # What a clip left behind that ended in its middle is not of this one, whose number may be
         # the same: numbers begin anew with every call of `estimate`.
-        if jobs[0].window.index and self._carried is not None:
-            row_of |= {key: offset + row for key, row in self._carried_rows.items()}
+        if job.window.index and self._carried is not None:
+            row_of |= {frame: offset + row for frame, row in self._carried_rows.items()}
             parts.append(self._carried)
         return Pyramid.join(parts), row_of
 
     def _decode_needed(
         self,
-        jobs: list[WindowInput],
+        job: WindowInput,
         groups: Groups,
         pool: Pyramid,
-        rows: list[list[int]],
+        rows: list[int],
         mixed: Tensor,
-    ) -> list[Float[Tensor, "n h w"]]:
-        """Depth of the needed slots. `mixed` has all slots, or only those for a single job. `rows`
-        are those of every slot in the pool."""
-        needed = [
-            (window, slot if groups.pooled else number, rows[window][slot])
-            for window, job in enumerate(jobs)
-            for number, slot in enumerate(job.window.needed)
+    ) -> Float[Tensor, "n h w"]:
+        """Depth of the needed slots. `mixed` has all slots, or only those. `rows` are those of
+        every slot in the pool."""
+        needed, parts = job.window.needed, []
+        picked = [
+            (slot if groups.filled else number, rows[slot]) for number, slot in enumerate(needed)
         ]
-        count, parts = len(needed), []
-        window, slot, row = self._uploads.numbers(groups.padded(needed, groups.decode)).T
+        picked += picked[-1:] * groups.missing(len(picked), groups.decode)
+        slot, row = self._uploads.numbers(picked).T
         for cut in cuts(len(row), groups.decode):
-            path3 = mixed[window[cut], slot[cut]]
-            parts.append(self._decode(path3, pool.level1[row[cut]], pool.level2[row[cut]]))
-        depth = torch.cat(parts)[:count]
-        return list(depth.split([len(job.window.needed) for job in jobs]))
+            parts.append(
+                self._decode(mixed[slot[cut]], pool.level1[row[cut]], pool.level2[row[cut]])
+            )
+        return torch.cat(parts)[: len(needed)]
 
 
 def _no_smaller() -> ConfigError:
@@ -267,16 +241,3 @@ def _no_smaller() -> ConfigError:
         remedy="use a GPU with more memory, a smaller --set input_size, or leave --compile and "
         "--graphs out, with another --out",
     )
-
-
-def window_bytes(config: ViDAConfig, size: tuple[int, int], itemsize: int) -> int:
-    """The approximate memory of one window of a batch: its frames' pyramids, twice to include what
-    is computed from them."""
-    patches = size[0] * size[1] // PATCH**2
-    return 2 * WINDOW * patches * config.kept * itemsize
-
-
-def mixing_bytes(config: ViDAConfig, size: tuple[int, int]) -> int:
-    """The approximate memory that mixing one window takes beside: float32, where it is counted."""
-    patches = size[0] * size[1] // PATCH**2
-    return WINDOW * patches * config.inside * 4

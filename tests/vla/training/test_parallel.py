@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
@@ -86,9 +87,7 @@ def two_on_a_gpu(rank, folder):
     """Two ranks whose tensors lie on one GPU, which NCCL refuses."""
     torch.cuda.set_device(0)
     joined(folder, rank)
-    for sharding in ("ddp", "fsdp"):
-        options = replace(OPTIONS, sharding=sharding)
-        run(folder / f"{sharding}-on-cuda", options, device="cuda:0")
+    run(folder / "ddp-on-cuda", OPTIONS, device="cuda:0")
     dist.destroy_process_group()
 
 
@@ -177,8 +176,19 @@ def test_one_rank_over_nccl(folder):
 @on_cuda
 def test_two_ranks_on_one_gpu_over_gloo(folder):
     mp.spawn(two_on_a_gpu, (folder,), nprocs=2)
-    for sharding in ("ddp", "fsdp"):
-        alike(folder / f"{sharding}-on-cuda", folder / "one")
+    alike(folder / "ddp-on-cuda", folder / "one")
+
+
+def test_processes_that_share_a_gpu_shard_no_model(tmp_path):
+    joined(tmp_path, 0, 1)
+    try:
+        with FakeTensorMode():
+            model = torch.nn.Linear(2, 2, device="cuda")
+        with pytest.raises(ConfigError, match="share a GPU") as refused:
+            spread(model, Ranks.here(), "fsdp")
+    finally:
+        dist.destroy_process_group()
+    assert "one process for each GPU" in refused.value.remedy
 
 
 @pytest.mark.parametrize(

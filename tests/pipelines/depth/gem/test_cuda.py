@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.pipelines.depth.gem.test_half import CLIPS
 from tests.pipelines.depth.gem.test_infer import CASES
 from tests.pipelines.depth.vida import recipe
 from tests.pipelines.depth.vida.made import MemoryClip
@@ -35,7 +36,7 @@ def test_depth_is_within_the_bounds(golden, networks, way, case):
     if way == "float32":
         assert np.abs(depth - expected).max() < (1e-4 if frames > 25 else 1e-5)
     else:
-        require_within(depth, expected)
+        require_within(depth, expected, CLIPS)
 
 
 @pytest.mark.parametrize("way", EAGER)

@@ -17,6 +17,7 @@ from tests.pipelines.depth.vida.test_halved import require_within
 from tests.pipelines.depth.vida.test_infer import depth_of
 
 HALF = torch.float16
+CLIPS = 1.3e-3  # mean, relative: 1.18e-3 to 1.24e-3 by the sizes of groups, so by orders of sums
 
 
 @pytest.mark.parametrize("case", FORWARDS)
@@ -34,15 +35,15 @@ def test_a_forward_pass_stays_within_the_bounds(golden, networks, case):
 )
 def test_whole_clips_stay_within_the_bounds(golden, networks, case, monkeypatch):
     frames, height, width, input_size = map(int, re.findall(r"\d+", case))
-    pooled = Groups(encode=16, mix=1, decode=16, pooled=True)
-    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: pooled))
+    filled = Groups(encode=11, decode=16, filled=True)
+    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: filled))
     monkeypatch.setattr("pipelines.depth.vida.runner.packed", lambda network: halved(network, HALF))
     clip = MemoryClip(recipe.clip(frames, height, width, seed=1))
     with Rounding():
         (depth,) = depth_of(networks[case.split("_")[0]], [clip], input_size)
     expected = golden("infer_vits.npz")[case]
     step = -(-height // expected.shape[1])
-    require_within(depth[:, ::step, ::step], expected)
+    require_within(depth[:, ::step, ::step], expected, CLIPS)
 
 
 def test_what_stays_float32(networks):

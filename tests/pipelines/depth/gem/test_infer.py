@@ -8,9 +8,8 @@ import torch
 
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.infer import estimate
-from pipelines.depth.vida.runner import Groups, Runner, WindowInput, mixing_bytes, window_bytes
+from pipelines.depth.vida.runner import Groups, Runner
 from pipelines.depth.windows.align import Stitcher
-from pipelines.depth.windows.plan import plan
 from tests.pipelines.depth.gem.made import tiny_network
 from tests.pipelines.depth.vida import recipe
 from tests.pipelines.depth.vida.made import MemoryClip
@@ -68,12 +67,12 @@ def test_company_does_not_change_a_byte(pose):
             assert one.tobytes() == other.tobytes() == third.tobytes()
 
 
-def test_pooled_groups_give_the_same_depth_and_bytes_in_any_company(monkeypatch):
-    """The way of working on a GPU, on the CPU: across windows and clips, padded."""
+def test_filled_groups_give_the_same_depth_and_bytes_in_any_company(monkeypatch):
+    """The way of working on a GPU, on the CPU."""
     network, clips = tiny_network(), made_clips()
     expected = depth_of(network, clips)
-    pooled = Groups(encode=16, mix=2, decode=16, pooled=True)
-    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: pooled))
+    filled = Groups(encode=11, decode=16, filled=True)
+    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: filled))
     alone = [depth_of(network, [clip])[0] for clip in clips]
     for windows in (1, 3):
         depths = depth_of(network, clips, windows=windows)
@@ -131,17 +130,3 @@ def test_any_seed_gives_what_the_whole_network_does(seed):
         expected = network(torch.from_numpy(recipe.normalise(frames))[None])[0].numpy()
     (depth,) = depth_of(network, [MemoryClip(frames)], 70)
     np.testing.assert_allclose(depth[:24], expected[:24], rtol=0, atol=2e-5)
-
-
-def test_a_batch_of_windows_leaves_room_for_mixing_one(monkeypatch):
-    runner = Runner(tiny_network(), RunConfig(input_size=28), CPU)
-    monkeypatch.setattr(runner, "device", torch.device("cuda"))
-    size, config = (518, 518), runner.config
-    needed, mixing = window_bytes(config, size, 4), mixing_bytes(config, size)
-    assert mixing > 0
-    job = WindowInput(0, next(plan(1, align=True)), torch.zeros(1, 64, 64, 3), size, (64, 64))
-    for windows in (1, 3):
-        runner.windows, runner.memory = None, mixing + windows * needed + 10
-        assert runner.batch_size(job) == windows
-    runner.windows, runner.memory = None, 10
-    assert runner.batch_size(job) == 1

@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 from pipelines.depth.gem.attention import attend, attend_by_parts
 from pipelines.depth.gem.config import GEM_CONFIGS
 from pipelines.depth.gem.network import GemDepth
-from pipelines.depth.vida.config import PATCH, RunConfig
-from pipelines.depth.vida.runner import Groups, Runner, WindowInput, mixing_bytes
+from pipelines.depth.vida.config import RunConfig
+from pipelines.depth.vida.runner import Groups, Runner, WindowInput
 from pipelines.depth.windows.plan import plan
 
 EIGHTH = replace(
@@ -30,6 +30,7 @@ EIGHTH = replace(
 )
 WEIGHTS = 677_219_155 * 4  # bytes
 FULL = 37 * 37  # patches at 518 px
+MIXING = 24_576 // 8  # floats a patch and frame: the largest step, beside two streams
 
 
 def peak(run):
@@ -65,17 +66,17 @@ def test_mixing_a_window_takes_what_is_counted_for_it(eighth):
     for rows, columns in ((8, 8), (8, 16)):
         level3 = torch.randn(1, 32, 128, rows, columns)
         tokens = torch.randn(1, 32, rows * columns, 128)
-        counted = mixing_bytes(EIGHTH, (rows * PATCH, columns * PATCH))
+        counted = 32 * rows * columns * MIXING * 4
         assert 0.8 < peak(lambda: eighth.mix(level3, tokens)) / counted < 1  # noqa: B023
         scores = (EIGHTH.dim // 32) * (32 * rows * columns) ** 2 * 4
         assert scores > 2.5 * counted
 
 
 def test_a_window_at_518_px_takes_less_than_24_gb(eighth, monkeypatch):
-    """All of a job as on a GPU, in float32: frames encoded, features pooled, mixed, decoded."""
-    pooled = Groups(encode=16, mix=1, decode=16, pooled=True)  # those at 518 px
-    assert Groups.of(torch.device("cuda"), (518, 518)) == pooled
-    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: pooled))
+    """All of a job as on a GPU, in float32: frames encoded, features joined, mixed, decoded."""
+    filled = Groups(encode=11, decode=16, filled=True)  # those at 518 px
+    assert Groups.of(torch.device("cuda"), (518, 518)) == filled
+    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: filled))
     runner = Runner(eighth, RunConfig(input_size=112), torch.device("cpu"))
     first, second = list(plan(54, align=True))[:2]
 

@@ -150,8 +150,8 @@ def test_graphs_are_for_gpus():
 
 
 @pytest.fixture
-def pooled(monkeypatch):
-    groups = Groups(encode=16, mix=2, decode=16, pooled=True)
+def filled(monkeypatch):
+    groups = Groups(encode=11, decode=16, filled=True)
     monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: groups))
 
 
@@ -170,7 +170,7 @@ def runner_of(windows, graphs):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_graphed_parts_give_the_same_bytes_in_any_company(monkeypatch, pooled, precision):
+def test_graphed_parts_give_the_same_bytes_in_any_company(monkeypatch, filled, precision):
     if precision == "float16":
         monkeypatch.setattr("pipelines.depth.vida.runner.packed", lambda it: halved(it, HALF))
     clips = [MemoryClip(recipe.clip(n, 16, 20, seed=n)) for n in (1, 26, 5, 23)]
@@ -185,7 +185,7 @@ def test_graphed_parts_give_the_same_bytes_in_any_company(monkeypatch, pooled, p
 
 
 @pytest.mark.parametrize("way", ["compiled", "graphs"])
-def test_out_of_memory_with_one_window_does_not_change_the_groups_midway(pooled, way):
+def test_out_of_memory_with_one_window_does_not_change_the_groups_midway(filled, way):
     runner = runner_of(4, None)
     setattr(runner, way, True)
     sizes = []
@@ -194,8 +194,8 @@ def test_out_of_memory_with_one_window_does_not_change_the_groups_midway(pooled,
         sizes.append((len(jobs), groups.encode))
         raise torch.OutOfMemoryError
 
-    runner._run = full
+    runner._attempt = full
     with pytest.raises(ConfigError, match="too little memory") as caught:
         depth_of(runner, [MemoryClip(recipe.clip(60, 16, 20, seed=1))])
     assert "--set input_size" in caught.value.remedy
-    assert sizes == [(3, 16), (1, 16)]  # a smaller batch changes no byte, a smaller group may
+    assert sizes == [(3, 11), (1, 11)]  # a smaller batch changes no byte, a smaller group may

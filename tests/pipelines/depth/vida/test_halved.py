@@ -24,10 +24,10 @@ LARGEST, MEAN_RELATIVE = 8e-3, 1.2e-3  # the bounds of float16
 FORWARDS = ["b1_t8_70x98", "b2_t4_56x56", "b1_t1_518x518_stride7"]
 
 
-def require_within(depth, expected):
+def require_within(depth, expected, mean_relative=MEAN_RELATIVE):
     difference = np.abs(depth - expected)
     assert difference.max() < LARGEST
-    assert difference.mean() < MEAN_RELATIVE * np.abs(expected).mean()
+    assert difference.mean() < mean_relative * np.abs(expected).mean()
     assert difference.max() > 1e-5  # it was rounded indeed
 
 
@@ -48,9 +48,9 @@ def test_a_forward_pass_stays_within_the_bounds(golden, vits, name, way, monkeyp
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """Runners work as on a GPU: in half precision, in padded groups that span windows."""
-    pooled = Groups(encode=16, mix=1, decode=16, pooled=True)
-    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: pooled))
+    """Runners work as on a GPU: in half precision, in groups that are filled."""
+    filled = Groups(encode=11, decode=16, filled=True)
+    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: filled))
     monkeypatch.setattr("pipelines.depth.vida.runner.packed", lambda network: halved(network, HALF))
     with Rounding():
         yield
@@ -117,13 +117,14 @@ def test_patches_by_a_product_are_those_of_the_convolution():
         assert (patches._product(images) - patches(images)).abs().max() < 1e-5
 
 
-def test_only_half_precision_is_another_algorithm_than_before():
-    """Stores of float32 go on; those of autocast's half precision are not mixed with this one's."""
-    network, gpu = tiny_network(), torch.device("cuda")
-    for precision, number in (("float32", "2"), ("float16", "3"), ("bfloat16", "3")):
+def test_filled_groups_are_another_algorithm():
+    """Stores that a GPU made in groups across windows are not gone on with; those of a CPU are."""
+    network, gpu, cpu = tiny_network(), torch.device("cuda"), torch.device("cpu")
+    for precision in ("float32", "float16", "bfloat16"):
         spec = spec_of(network, RunConfig(precision=precision), gpu)
-        assert spec.settings == (("algorithm", number), ("device", "cuda"))
-    assert dict(spec_of(network, RunConfig(), torch.device("cpu")).settings)["algorithm"] == "2"
+        assert spec.settings == (("algorithm", "4"), ("device", "cuda"))
+    for run, number in ((RunConfig(), "2"), (RunConfig(compile=True), "4")):
+        assert dict(spec_of(network, run, cpu).settings)["algorithm"] == number
 
 
 def test_explicit_attention_is_the_fused_one():

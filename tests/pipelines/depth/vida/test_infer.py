@@ -75,12 +75,12 @@ def test_company_does_not_change_a_byte(metric):
             assert one.tobytes() == other.tobytes() == third.tobytes()
 
 
-def test_pooled_groups_give_the_same_depth(monkeypatch):
-    """The way of working on a GPU, on the CPU: across windows and clips, padded."""
+def test_filled_groups_give_the_same_depth(monkeypatch):
+    """The way of working on a GPU, on the CPU."""
     network, clips = tiny_network(), made_clips()
     expected = depth_of(network, clips)
-    pooled = Groups(encode=16, mix=2, decode=16, pooled=True)
-    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: pooled))
+    filled = Groups(encode=11, decode=16, filled=True)
+    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: filled))
     for windows in (1, 3):
         for one, other in zip(expected, depth_of(network, clips, windows=windows), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
@@ -138,8 +138,8 @@ def test_what_a_broken_clip_left_does_not_reach_the_clips_of_the_next_call(monke
     """A worker makes part after part, and in each of them clips are numbered from 0."""
     frames, good = recipe.clip(60, 16, 20, seed=9), MemoryClip(recipe.clip(30, 16, 20, seed=3))
     (expected,) = depth_of(tiny_network(), [good])
-    pooled = Groups(encode=8, mix=1, decode=2, pooled=True)  # as on a GPU
-    for of in (Groups.of, lambda *_, **__: pooled):
+    filled = Groups(encode=8, decode=2, filled=True)  # as on a GPU
+    for of in (Groups.of, lambda *_, **__: filled):
         monkeypatch.setattr(Groups, "of", staticmethod(of))
         runner = Runner(tiny_network(), RunConfig(input_size=28), CPU)
         *_, broken = estimate(runner, [MemoryClip(frames, broken=40)])
@@ -189,7 +189,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
     network = tiny_network()
     expected = depth_of(network, made_clips())
     runner = Runner(network, RunConfig(input_size=28, windows=8), CPU)
-    run, sizes = runner._run, []
+    run, sizes = runner._attempt, []
 
     def short_of_memory(jobs, groups):
         sizes.append((runner.windows, groups.encode))
@@ -197,7 +197,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
             raise torch.OutOfMemoryError
         return run(jobs, groups)
 
-    runner._run = short_of_memory
+    runner._attempt = short_of_memory
     blocks = list(estimate(runner, made_clips()))
     assert runner.windows <= 2
     assert runner.halvings == 1
