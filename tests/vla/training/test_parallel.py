@@ -3,12 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
@@ -179,13 +179,18 @@ def test_two_ranks_on_one_gpu_over_gloo(folder):
     alike(folder / "ddp-on-cuda", folder / "one")
 
 
+class OnGpu(torch.nn.Linear):
+    """A layer that says it lies on a GPU."""
+
+    def parameters(self, recurse=True):
+        yield SimpleNamespace(device=torch.device("cuda"))
+
+
 def test_processes_that_share_a_gpu_shard_no_model(tmp_path):
     joined(tmp_path, 0, 1)
     try:
-        with FakeTensorMode():
-            model = torch.nn.Linear(2, 2, device="cuda")
         with pytest.raises(ConfigError, match="share a GPU") as refused:
-            spread(model, Ranks.here(), "fsdp")
+            spread(OnGpu(2, 2), Ranks.here(), "fsdp")
     finally:
         dist.destroy_process_group()
     assert "one process for each GPU" in refused.value.remedy
