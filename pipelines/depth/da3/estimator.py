@@ -1,8 +1,8 @@
 """Depth Anything 3 as an estimator of single frames.
 
 In float32, also on a GPU, unless another precision is asked for: then the encoder's products are
-half, its residual stream, its positions and the whole head float32, as the authors run it. That
-never ran on a card yet: so the first frames there are preceded by a trial against float32.
+half, its residual stream, its positions and the whole head float32, as the authors run it; the
+first frames are preceded by a trial against float32.
 """
 
 from __future__ import annotations

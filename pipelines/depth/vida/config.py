@@ -84,8 +84,8 @@ class RunConfig:
     windows: int | None = None  # per batch; None: 16, one on a CPU
     readers: int | None = None
     compile: bool = False
-    graphs: bool = False  # CUDA graphs; never ran on a GPU yet
-    attention: str = "fused"  # one of `ATTENTIONS`; the others never ran on a GPU yet
+    graphs: bool = False  # CUDA graphs
+    attention: str = "fused"  # one of `ATTENTIONS`
     pose: bool = True  # of GemDepth: with the camera poses that it predicts
     settled: bool = False  # a store is made so: where that is impossible, raise `ConfigError`
     frame: FrameConfig = field(default_factory=FrameConfig)  # for estimators of single frames

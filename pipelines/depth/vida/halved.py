@@ -2,8 +2,8 @@
 
 Autocast would do so anew in each call, and promotes to float32 what meets a float32 tensor. Here
 all is half, except what would lose by it: the encoder's residual stream with its norms and scales,
-and the last layer, whose output is depth. No test ran this on a GPU yet: so `require_close` tries
-it on the very device, before the first frame.
+and the last layer, whose output is depth. Other weights and cards may round otherwise than those of
+the tests: so `require_close` tries it on the very device, before the first frame.
 """
 
 from __future__ import annotations

@@ -67,9 +67,10 @@ def worker(rank, folder):
     dist.destroy_process_group()
 
 
-def joined(folder, rank, count=2, backend="gloo", **more):
-    """The process group of some ranks."""
-    store = dist.FileStore(str(folder / f"store-{count}-{backend}"), count)
+def joined(folder, rank, count=2, backend="gloo", name="store", **more):
+    """The process group of some ranks. Each has a store of its own: in a used one ranks would find
+    addresses of those before, and wait for them."""
+    store = dist.FileStore(str(folder / f"{name}-{count}-{backend}"), count)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, **more)
 
 
@@ -86,7 +87,7 @@ def world_of_one(rank, folder, backend, device):
 def two_on_a_gpu(rank, folder):
     """Two ranks whose tensors lie on one GPU, which NCCL refuses."""
     torch.cuda.set_device(0)
-    joined(folder, rank)
+    joined(folder, rank, name="of-a-gpu")
     run(folder / "ddp-on-cuda", OPTIONS, device="cuda:0")
     dist.destroy_process_group()
 

@@ -141,7 +141,7 @@ def test_the_specification_records_the_variant(official):
 
 
 def test_what_was_never_tried_is_refused():
-    for way in ({"compile": True}, {"graphs": True}, {"attention": "kernel"}):
+    for way in ({"compile": True}, {"attention": "kernel"}):
         with pytest.raises(ConfigError, match=f"'gemdepth' does not take `{next(iter(way))}`"):
             ESTIMATORS["gemdepth"].require_taken(RunConfig(**way))
 
