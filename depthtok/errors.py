@@ -142,6 +142,10 @@ class WeightsError(DepthtokError):
     """A checkpoint is absent, or does not fit the network."""
 
 
+class WeightsNotHere(WeightsError):
+    """Weights that would have to be fetched, where nothing may be."""
+
+
 class TrainingError(DepthtokError):
     """A training that has gone wrong beyond repair."""
 

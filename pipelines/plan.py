@@ -36,13 +36,15 @@ class Plan:
     units: int
     device: str
     workers: int
-    seconds: float | None  # worker-seconds, over all workers; None if nothing could be measured
-    bytes: float | None
+    seconds: float | None  # worker-seconds, over all workers; None if they were not measured
+    bytes: float | None  # None if nothing could be measured
     free_bytes: int
     fetches: Fetches | None = None
     gpu_rate: Rate | None = None  # of this job on a GPU, where the plan is not for one
     notes: tuple[str, ...] = ()  # what else was measured
     sharded: bool = False  # whether this is the plan of one job of several
+    bytes_at_most: bool = False  # whether `bytes` are those before packing
+    parts_of_all: int = 0  # in the plan of one job of several: the parts that they share
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -54,17 +56,16 @@ class Plan:
             f"to make, {self.parts_there} done",
             counts,
         ]
-        if (jobs := self.parts + self.parts_there) > 1 and not self.sharded:
-            lines.append(f"  shared by {jobs} jobs at most (--shard 1/{jobs}): a part is one job's")
-        if self.seconds is None or self.bytes is None:
+        lines += self._sharing()
+        if self.bytes is None:
             unknown = "  time and size are unknown: none of the episodes tried can be read"
             return [*lines, *(f"  {note}" for note in self.notes), unknown]
-        busy = min(self.workers, self.parts)  # a part is made by one worker
-        wall = f", {human_duration(self.seconds / busy)} on {busy}" if busy > 1 else ""
-        lines += [
-            f"  about {human_duration(self.seconds)} on one {self.device} worker{wall}",
-            f"  about {human_bytes(self.bytes)} to write; {human_bytes(self.free_bytes)} are free",
-        ]
+        lines += self._time()
+        about, unpacked = ("at most", ", unpacked") if self.bytes_at_most else ("about", "")
+        lines.append(
+            f"  {about} {human_bytes(self.bytes)} to write{unpacked}; "
+            f"{human_bytes(self.free_bytes)} are free"
+        )
         if self.fetches:
             lines += self.fetches.lines()
         if self.gpu_rate and self.units:
@@ -75,15 +76,33 @@ class Plan:
                 "  of another GPU divide by its own rate: make bench-gpu",
             ]
         lines += [f"  {note}" for note in self.notes]
-        if self.bytes > self.free_bytes:
+        if self.bytes > self.free_bytes and not self.bytes_at_most:
             lines.append("  not enough space: choose another --out, or a smaller --size")
         return lines
+
+    def _time(self) -> Iterator[str]:
+        """How long it takes, where that was measured."""
+        if self.seconds is not None:
+            busy = min(self.workers, self.parts)  # a part is made by one worker
+            wall = f", {human_duration(self.seconds / busy)} on {busy}" if busy > 1 else ""
+            yield f"  about {human_duration(self.seconds)} on one {self.device} worker{wall}"
+
+    def _sharing(self) -> Iterator[str]:
+        """How many jobs have something to do, where that is not plain."""
+        jobs = self.parts_of_all if self.sharded else self.parts + self.parts_there
+        idle = self.sharded and not self.parts + self.parts_there
+        if jobs == 1 and (self.parts or idle):
+            yield "  one part: one job makes all of it; more would find nothing to do"
+        elif jobs > 1 and idle:
+            yield f"  {jobs} parts, shared by {jobs} jobs at most: none is left for this one"
+        elif jobs > 1 and not self.sharded:
+            yield f"  shared by {jobs} jobs at most (--shard 1/{jobs}): a part is one job's"
 
 
 def plan(stage: Stage, options: RunOptions) -> Plan:
     """The plan of a stage; measures a few items if anything is left to do."""
-    work = stage.work()
-    requested = options.mine(first_episodes(work, options.limit))
+    shared = first_episodes(stage.work(), options.limit)
+    requested = options.mine(shared)
     watch = watched(stage, requested)
     absent = watch.absent if watch else {}
     todo = [part for part in requested if str(part.name) not in absent]
@@ -103,14 +122,25 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         units=units,
         device=device,
         workers=options.workers,
-        seconds=probe.seconds / probe.units * units if probe else None,
+        seconds=_scaled(probe.seconds, probe.units, units) if probe else None,
         bytes=probe.bytes / probe.units * units if probe else None,
         free_bytes=shutil.disk_usage(_existing(stage.out)).free,
         fetches=stage.fetches(todo) if isinstance(stage, Fetching) else None,
-        gpu_rate=rate_of(stage) if device == "cpu" else None,
+        gpu_rate=rate_of(stage) if device == "cpu" or _is_unmeasured(probe) else None,
         notes=(*_unmade(absent), *(probe.notes if probe else ())),
         sharded=options.shard is not None,
+        bytes_at_most=probe is not None and probe.at_most,
+        parts_of_all=len(shared) if options.shard else 0,
     )
+
+
+def _scaled(seconds: float | None, tried: float, units: int) -> float | None:
+    """The time of all units, from that of those that were tried."""
+    return None if seconds is None else seconds / tried * units
+
+
+def _is_unmeasured(probe: Probe | None) -> bool:
+    return probe is not None and probe.seconds is None
 
 
 def _unmade(absent: Mapping[str, str]) -> Iterator[str]:

@@ -61,12 +61,14 @@ class WorkPart:
 @dataclass(frozen=True)
 class Probe:
     """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk.
-    `notes` are what else a plan should say."""
+    `notes` are what else a plan should say. `seconds` is None where the time was not measured;
+    `at_most`: the bytes are those before they are packed."""
 
     units: float
-    seconds: float
+    seconds: float | None
     bytes: float
     notes: tuple[str, ...] = ()
+    at_most: bool = False
 
 
 Worker = Callable[[WorkPart, PartWriter, Advance], None]

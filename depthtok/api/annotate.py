@@ -31,6 +31,8 @@ BY_SET = (
 )
 
 if TYPE_CHECKING:
+    from pipelines.annotate.fused import FusedStage
+    from pipelines.annotate.stage import AnnotateStage
     from pipelines.plan import Plan
     from pipelines.stage import Outcome
 
@@ -81,17 +83,39 @@ def annotate(
     if settings.compile:
         choose(device)  # what compiles is tried here, for all workers
     stage = AnnotateStage(episodes, out, settings, device, partial=options.partial, weights=weights)
-    if stage.origin is not None and not stage.origin.networks:
-        warn(unknown_weights(weights, settings.estimator))
+    if options.plan:
+        return _plan(stage, then_tokenize, options)
+    _warn_of_unknown(stage)
     if then_tokenize is None:
         done = carry_out(stage, options)
         if isinstance(done, Outcome):
             record(done, device, options.workers)
         return done
+    return carry_out(_fused(stage, then_tokenize), options)
+
+
+def _warn_of_unknown(stage: AnnotateStage) -> None:
+    if stage.origin is not None and not stage.origin.networks:
+        warn(unknown_weights(stage.weights, stage.config.estimator))
+
+
+def _fused(stage: AnnotateStage, codebook: Path) -> FusedStage:
+    """The stage that encodes its depth, too."""
     from pipelines.annotate.fused import FusedStage
 
-    book, verdict = codebook_with_verdict(then_tokenize)
-    return carry_out(FusedStage(stage, book, out, TokenizeConfig(), verdict), options)
+    book, verdict = codebook_with_verdict(codebook)
+    return FusedStage(stage, book, stage.out, TokenizeConfig(), verdict)
+
+
+def _plan(stage: AnnotateStage, codebook: Path | None, options: RunOptions) -> Outcome | Plan:
+    """The plan of the stage; fetches nothing."""
+    from pipelines.annotate.unmeasured import to_plan
+    from pipelines.depth.here import only_here
+
+    with only_here():
+        stage = to_plan(stage)
+        _warn_of_unknown(stage)
+        return carry_out(stage if codebook is None else _fused(stage, codebook), options)
 
 
 def unknown_weights(path: Path | None, estimator: str) -> str:

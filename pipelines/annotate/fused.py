@@ -113,7 +113,9 @@ class FusedStage:
         spilled too, but only that of the parts in progress."""
         probe = self.annotate.probe(parts)
         codes = int(np.prod(self.codebook.grid))
-        return Probe(probe.units, probe.seconds, probe.units * codes) if probe else None
+        if probe is None:
+            return None
+        return replace(probe, bytes=probe.units * codes, at_most=False)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""

@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -125,13 +126,44 @@ def written() -> list[Block]:
     return [Block(name, 1, "bash", frozenset(), text) for name, text in texts.items()]
 
 
+def expanded(word: str) -> list[str]:
+    """`${WEIGHTS:+--weights $WEIGHTS}` as the shell writes it out where WEIGHTS is set."""
+    optional = re.fullmatch(r"\$\{\w+:\+(.*)\}", word)
+    return optional[1].split() if optional else [word]
+
+
 @pytest.mark.parametrize("block", written(), ids=lambda block: block.page)
 def test_commands_of_scripts_can_be_typed(block):
     commands = typer.main.get_command(app).commands
     assert block.commands
     for command, *words in block.commands:
         words = [word.replace("$SLURM_ARRAY_TASK_ID/$JOBS", "3/16") for word in words]
+        words = [part for word in words for part in expanded(word)]
         commands[command].make_context(command, words)  # raises what is wrong
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({}, ["--estimator", "vits", "--then-tokenize"]),
+        (
+            {"ESTIMATOR": "vitl", "WEIGHTS": "my weights/vitl.pth"},
+            ["--estimator", "vitl", "--weights", "my weights/vitl.pth", "--then-tokenize"],
+        ),
+    ],
+)
+def test_estimator_and_weights_of_a_job_array_are_chosen(tmp_path, chosen, words):
+    command = tmp_path / "depthtok"
+    command.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    command.chmod(0o755)
+    around = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "3"}
+    script = ["bash", EXAMPLES / "slurm/codes.sbatch"]
+    said = subprocess.run(
+        script, env=around | chosen, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert said[:2] == ["annotate", "runs/episodes"]
+    assert said[2 : 2 + len(words)] == words
+    assert said[-2:] == ["--shard", "3/16"]
 
 
 def test_ray_takes_the_cluster_file(monkeypatch):

@@ -25,6 +25,7 @@ from pipelines.stage import Probe
 from pipelines.videos import VideoStage
 
 NAMES = ["convert", "annotate", "tokenize"]
+ONE_PART = "  one part: one job makes all of it; more would find nothing to do"
 
 
 def spoiled(rlds, shard: int, *, records: int = 1):
@@ -193,7 +194,27 @@ def test_a_plan_says_how_many_jobs_have_something_to_do():
         "annotate -> out: 1 part to make, 0 done",
         "  1 episode, 90 frames",
     ]
+    assert alone.lines()[2] == ONE_PART
     assert "jobs" not in "".join(alone.lines() + replace(planned, sharded=True).lines())
+    assert ONE_PART not in replace(alone, parts=0, parts_there=1).lines()
+
+
+@pytest.mark.parametrize(
+    ("shards", "job", "parts", "said"),
+    [
+        (1, "1/3", 1, ONE_PART),
+        (1, "2/3", 0, ONE_PART),
+        (3, "2/3", 1, None),
+        (3, "4/4", 0, "  3 parts, shared by 3 jobs at most: none is left for this one"),
+    ],
+)
+def test_a_job_without_a_part_is_told_why(tmp_path, over, shards, job, parts, said):
+    path = over(make_rlds(tmp_path / "rlds", shards=shards, episodes=3))
+    planned = plan(path.stage("convert"), RunOptions(shard=job))
+    assert planned.parts == parts
+    assert [line for line in planned.lines() if "jobs" in line or "one job" in line] == (
+        [said] if said else []
+    )
 
 
 def test_episodes_are_counted_once():

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from depthtok.errors import MissingPackage, SourceError, WeightsError
+from depthtok.errors import MissingPackage, SourceError, WeightsError, WeightsNotHere
+from pipelines.depth.here import may_fetch
 from pipelines.depth.hf.families import kind_of, require_packages
 from pipelines.depth.hf.origin import origin_of
 from pipelines.depth.hf.reference import START, Reference
@@ -234,9 +235,17 @@ def _loaded(kind: str, reference: Reference, **more: object) -> object:
     try:
         with quiet():
             return getattr(transformers, kind).from_pretrained(
-                reference.source, revision=reference.revision, **more
+                reference.source,
+                revision=reference.revision,
+                local_files_only=not may_fetch(),
+                **more,
             )
     except (OSError, ValueError, KeyError) as error:
+        if not (may_fetch() or reference.local):
+            raise WeightsNotHere(
+                f"no weights of {reference.source} here",
+                remedy=f"`hf download {reference.source}` fetches them",
+            ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
             f"{reference.source} cannot be loaded as a depth model: {first}",
@@ -270,7 +279,12 @@ def _licence(reference: Reference) -> str:
         try:
             from huggingface_hub import hf_hub_download
 
-            path = hf_hub_download(reference.source, "README.md", revision=reference.revision)
+            path = hf_hub_download(
+                reference.source,
+                "README.md",
+                revision=reference.revision,
+                local_files_only=not may_fetch(),
+            )
             card = Path(path)
         except (ImportError, OSError, ValueError):
             return UNKNOWN_LICENCE

@@ -26,10 +26,11 @@ from depthtok.data import DepthKind
 from depthtok.disk.files import commit_file, with_usual_mode
 from depthtok.disk.regular import require_file
 from depthtok.disk.tensors import save_tensors
-from depthtok.errors import MissingPackage, WeightsError
+from depthtok.errors import MissingPackage, WeightsError, WeightsNotHere
 from depthtok.installation import hub_cache
 from pipelines.depth.fetched import require_known
 from pipelines.depth.fitting import fitting
+from pipelines.depth.here import may_fetch
 from pipelines.depth.origin import by_card, origin_of
 from pipelines.depth.vida.config import CONFIGS, ViDAConfig
 from pipelines.depth.vida.network import VideoDepth
@@ -65,11 +66,13 @@ def find_weights(
 
 def from_hub(name: str, published: Published) -> Path:
     """A published file, from the Hub's cache or a download, with the bytes that are known to be
-    its own. Raises `WeightsError`."""
+    its own. Raises `WeightsError`; `WeightsNotHere` where nothing may be fetched."""
     cache = hub_cache(os.environ)
     if (path := cached(published, cache)) is not None:
         require_known(name, published, path, fresh=False)
         return path
+    if not may_fetch():
+        raise WeightsNotHere(f"no weights of {name} here", remedy=by_hand(published))
     try:
         from huggingface_hub import hf_hub_download, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError
