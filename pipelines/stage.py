@@ -164,6 +164,9 @@ class Outcome:
     not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of depth that the data set has, by camera: its pixels, and how many held which placeholder
     (in the parts that held some)."""
+    schema: str = ""  # of a conversion: the schema that it took
+    steps_rule: str = ""  # which steps that leaves out of each episode, in words
+    steps_left_out: int | None = None  # how many those are; None where it is not known
     notes: list[str] = field(default_factory=list)  # what else is worth saying
 
     @property

@@ -34,6 +34,7 @@ def convert(
     """
     from pipelines.convert.opening import stage_of
     from pipelines.convert.overwrite import planned_over, run_over, settle
+    from pipelines.convert.told import with_schema
     from pipelines.plan import plan
     from pipelines.run import run
 
@@ -43,4 +44,5 @@ def convert(
     if options.plan:
         return plan(planned_over(stage) if options.overwrite else stage, options)
     with stoppable():
-        return run_over(stage, options) if options.overwrite else run(stage, options)
+        outcome = run_over(stage, options) if options.overwrite else run(stage, options)
+    return with_schema(outcome, stage)

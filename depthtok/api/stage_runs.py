@@ -65,6 +65,8 @@ def open_episodes(
     `source` is no data set."""
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.spec import is_store
+    from pipelines.convert.opening import Converting
+    from pipelines.convert.told import with_schema
     from pipelines.run import run
 
     if schema and (is_store(source) or _is_films(source)):
@@ -82,7 +84,8 @@ def open_episodes(
 
         return plan(stage, replace(how, plan=True))
     with stoppable():
-        announce(run(stage, how))
+        outcome = run(stage, how)
+    announce(with_schema(outcome, stage) if isinstance(stage, Converting) else outcome)
     return EpisodeStore(converted)
 
 

@@ -41,6 +41,7 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
         f"{outcome.made} {'part' if outcome.made == 1 else 'parts'} made, {outcome.kept} kept, "
         f"in {human_duration(outcome.seconds)}"
     ]
+    lines += _schema(outcome)
     lines += outcome.notes
     if outcome.left:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
@@ -78,6 +79,21 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
         )
     if then and outcome.episodes and not outcome.left and not outcome.given_up:
         suggest(then(), json=json)
+
+
+def _schema(outcome: Outcome) -> Iterator[str]:
+    """By which schema a data set was converted, and the steps that this leaves out."""
+    if outcome.schema:
+        yield f"schema {outcome.schema}"
+    if outcome.steps_left_out:
+        noun = "step" if outcome.steps_left_out == 1 else "steps"
+        count = human_count(outcome.steps_left_out)
+        yield f"{count} {noun} left out: {outcome.steps_rule}, as the schema says"
+    elif outcome.steps_left_out is None and outcome.steps_rule:
+        yield (
+            f"steps left out, as the schema says: {outcome.steps_rule} (how many is not recorded "
+            "in the store: it is counted where one process makes all of it)"
+        )
 
 
 def _not_measured(outcome: Outcome) -> Iterator[str]:

@@ -133,6 +133,22 @@ class Keep:
             )
         self.episodes.check(features, f"{where}, keep.episodes")
 
+    @property
+    def by_motion(self) -> bool:
+        """Whether it depends on the first step's motion how many steps are dropped."""
+        return self.drop_first == 0 and bool(self.drop_first_if_zero)
+
+    @property
+    def words(self) -> str:
+        """Which steps are dropped; "" if none are."""
+        first = f"the first {self.drop_first}" if self.drop_first > 1 else "the first"
+        last = f"the last {self.drop_last}" if self.drop_last > 1 else "the last"
+        ends = [first] * bool(self.drop_first) + [last] * bool(self.drop_last)
+        rules = [f"{' and '.join(ends)} of each episode"] if ends else []
+        if self.by_motion:
+            rules.insert(0, "the first of each episode that begins without motion")
+        return ", and ".join(rules)
+
     def steps(self, raw: ReadableEpisode, action: Sequence[SchemaColumns] = ()) -> slice:
         """The steps kept; an empty slice if there are none. `action`: the action's columns."""
         start = self.drop_first

@@ -45,6 +45,6 @@ def to_plan(stage: AnnotateStage) -> AnnotateStage:
     try:
         _ = stage.estimator
     except (MissingPackage, WeightsNotHere) as error:
-        given = {field.name: getattr(stage, field.name) for field in fields(stage)}
-        return UnmeasuredStage(**given, lacking=error)
+        settings = {field.name: getattr(stage, field.name) for field in fields(stage)}
+        return UnmeasuredStage(**settings, lacking=error)
     return stage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -48,6 +48,8 @@ class FilesStage:
     config: ConvertConfig
     unit: str = "episodes"
     schema_of: Path | None = None  # the store whose schema it has, if none is requested; else `out`
+    dropped: dict[str, int] = field(default_factory=dict, compare=False)
+    """By part: the steps that its episodes lost to the schema, of parts made in this process."""
 
     @cached_property
     def schema(self) -> Schema:
@@ -193,7 +195,9 @@ class FilesStage:
             writer.roots = (self.dataset.path,)
             with holding(group.paths(self.dataset.path)) as paths:
                 writer.meta[MADE_FROM] = {**made_from(paths), "episodes": len(group.episodes)}
-                FilesIndexer(reading, replace(group, fixed=paths), writer, advance).read()
+                indexer = FilesIndexer(reading, replace(group, fixed=paths), writer, advance)
+                indexer.read()
+            self.dropped[str(work.name)] = indexer.dropped
 
         return fill
 

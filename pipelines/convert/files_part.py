@@ -120,6 +120,7 @@ class FilesIndexer:
         self.columns = EpisodeColumns(reading.schema, writer, checks_grippers=True)
         self.frames = FrameDigests(reading.stored_views)
         self.flags = Flags(reading.schema)
+        self.dropped = 0  # steps of the episodes, by the schema
         self.packed: BinaryIO | None = None
 
     def read(self) -> None:
@@ -160,6 +161,7 @@ class FilesIndexer:
             rows = self._packed(self.packed, [v.packs(self.files, r) for v, r in pairs])
         writer.append("images", np.stack(rows, axis=1))
         writer.end(raw.index, len(rows[0]), intrinsics=intrinsics)
+        self.dropped += len(raw) - len(rows[0])
         for camera in absent:
             writer.absent(camera, raw.index)
         self.frames.add(raw.index, rows)

@@ -55,6 +55,7 @@ class ShardIndexer:
         self.frames = FrameDigests(reading.views)
         self.read_indices: set[int] = set()  # of the records so far, bad ones too
         self.flags = Flags(reading.schema)
+        self.dropped = 0  # steps of the episodes, by the schema
 
     def read(self) -> None:
         """Fills the part. All intact episodes of a damaged shard are kept."""
@@ -107,6 +108,7 @@ class ShardIndexer:
         writer.append("images", np.stack(locations, axis=1))
         absent_cameras = self._absent(raw, spans)
         writer.end(raw.index, len(spans[0].length), intrinsics=intrinsics)
+        self.dropped += len(raw) - len(spans[0].length)
         for camera in absent_cameras:
             writer.absent(camera, raw.index)
         self.frames.add(raw.index, locations)

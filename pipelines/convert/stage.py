@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -52,6 +52,8 @@ class ConvertStage:
     config: ConvertConfig
     unit: str = "episodes"
     schema_of: Path | None = None  # the store whose schema it has, if none is requested; else `out`
+    dropped: dict[str, int] = field(default_factory=dict, compare=False)
+    """By part: the steps that its episodes lost to the schema, of parts made in this process."""
 
     @cached_property
     def schema(self) -> Schema:
@@ -197,7 +199,9 @@ class ConvertStage:
     def build(self, device: str) -> Worker:
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             writer.roots = (self.rlds.path,)
-            ShardIndexer(self._reading, self._shard(work), writer, advance).read()
+            indexer = ShardIndexer(self._reading, self._shard(work), writer, advance)
+            indexer.read()
+            self.dropped[str(work.name)] = indexer.dropped
 
         return fill
 
