@@ -46,7 +46,7 @@ def unlikely(
     if not of_data_set:
         return [
             f"{problem}: the estimator's scale does not fit these images. Choose another "
-            "estimator, or give it the right focal length (--set depth.focal_px=) if it takes one"
+            "estimator, or give it the right focal length (--set focal_px=) if it takes one"
         ]
     what = episodes.spec.what
     split = values_of(what, "split", str) if "split" in what else ()
