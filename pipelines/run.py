@@ -16,7 +16,7 @@ from depthtok.stores.store import Store
 from pipelines.convert.changes import Watch
 from pipelines.ray.cluster import address_of, require_answer
 from pipelines.ray.pool import run_on_ray
-from pipelines.stage import Outcome, Stage, Tally, Watching, WorkPart, make_part
+from pipelines.stage import MakesDepth, Outcome, Stage, Tally, Watching, WorkPart, make_part
 
 
 def run(stage: Stage, options: RunOptions) -> Outcome:
@@ -154,6 +154,7 @@ def _contents(stage: Stage, requested: list[WorkPart]) -> Outcome:
         absent.update({camera: len(indices) for camera, indices in part.absent.items()})
         reasons = part.meta.get("left_out", {})
         left_out.update({reason: len(indices) for reason, indices in reasons.items()})
+    medians, unlikely = stage.median_depth(parts) if isinstance(stage, MakesDepth) else ({}, [])
     return Outcome(
         stage.out,
         episodes=sum(len(part.frames) for part in parts),
@@ -166,6 +167,8 @@ def _contents(stage: Stage, requested: list[WorkPart]) -> Outcome:
         left_out=dict(left_out),
         flags_against_pictures=_by_camera(parts, "flags_against_pictures"),
         not_measured=_by_camera(parts, "not_measured"),
+        median_depth_m=medians,
+        unlikely_depth=unlikely,
         unstated=sum("length" in part.meta for part in parts),
     )
 

@@ -117,6 +117,16 @@ class Watching(Protocol):
         ...
 
 
+@runtime_checkable
+class MakesDepth(Protocol):
+    """A stage whose parts hold depth that can be held against what robots see."""
+
+    def median_depth(self, parts: Sequence[Part]) -> tuple[dict[str, float], list[str]]:
+        """By camera, in m (none where it is not in metres), of some of its parts that exist; and
+        warnings about those that no robot's camera sees."""
+        ...
+
+
 def device_of(stage: Stage) -> str:
     """The device of a stage that chooses one; `cpu` for the others."""
     return getattr(stage, "device", "cpu")
@@ -167,6 +177,10 @@ class Outcome:
     schema: str = ""  # of a conversion: the schema that it took
     steps_rule: str = ""  # which steps that leaves out of each episode, in words
     steps_left_out: int | None = None  # how many those are; None where it is not known
+    median_depth_m: dict[str, float] = field(default_factory=dict)
+    """Of valid depth in metres, by camera: over episodes of the requested parts (of some of them,
+    evenly spaced, where there are many)."""
+    unlikely_depth: list[str] = field(default_factory=list)  # warnings about those medians
     notes: list[str] = field(default_factory=list)  # what else is worth saying
 
     @property

@@ -51,6 +51,7 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
     if outcome.inherited:
         lines.append(f"earlier: {in_words(outcome.earlier)}")
     lines += _not_measured(outcome)
+    lines += _median_depth(outcome)
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
@@ -59,7 +60,7 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
     lines += instructions.notice(outcome.out)
     lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures:
-        lines.append("once their cause is mended, run the same command with --retry-failed")
+        lines.append(_once_mended(outcome))
     if outcome.given_up:
         lines.append("run the same command again to try those parts again")
     for camera, count in sorted(outcome.absent.items()):
@@ -71,6 +72,8 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
             f"{outcome.unstated} videos do not state their length: if they were cut, it is not seen"
         )
     say(*lines, json=json)
+    for text in outcome.unlikely_depth:
+        warn(text)
     for camera, counts in sorted(outcome.flags_against_pictures.items()):
         warn(
             f"{camera}: its present_key is false in {counts['seen']} episodes whose pictures show "
@@ -105,3 +108,27 @@ def _not_measured(outcome: Outcome) -> Iterator[str]:
             f"{camera}: {share:.2g} % of the depth's pixels hold no measurement, by their value: "
             + ", ".join(f"{human_count(count)} x {name}" for name, count in held.items())
         )
+
+
+def _median_depth(outcome: Outcome) -> Iterator[str]:
+    """The median depth of each camera, where it is in metres."""
+    if outcome.median_depth_m:
+        from pipelines.annotate.medians import in_words as medians_in_words
+
+        yield f"median depth: {medians_in_words(outcome.median_depth_m)}"
+
+
+def _once_mended(outcome: Outcome) -> str:
+    """What to type once the cause of the failures is mended: depth of another unit, say, is
+    another store."""
+    from depthtok.stores.depth import UNFIT, DepthEncoding
+
+    estimated = f"{UNFIT} {DepthEncoding.FLOAT16}"  # no schema states the unit of an estimate
+    reasons = (f.reason for f in outcome.failures if f.stage == "annotate")
+    if not any(("schema" in text or UNFIT in text) and estimated not in text for text in reasons):
+        return "once their cause is mended, run the same command with --retry-failed"
+    return (
+        "where the data themselves are mended, run the same command with --retry-failed; where the "
+        "schema is (depth_unit, depth_invalid, depth_max), `convert` with --overwrite, then "
+        f"annotate into a new --out, or delete {outcome.out} first: --retry-failed is refused then"
+    )

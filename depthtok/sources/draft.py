@@ -18,6 +18,7 @@ from depthtok.sources import guess
 from depthtok.sources.columns import FeatureFacts, number_kind
 from depthtok.sources.features import values_in
 from depthtok.sources.guess import ColumnGroup, in_tree
+from depthtok.sources.guessed import GUESSED
 from depthtok.sources.instruction import is_codes, is_text
 
 _WORDS = (
@@ -173,7 +174,7 @@ def _cameras(steps: Mapping[str, FeatureFacts], paths: list[str]) -> list[str]:
             depth = depth_of[path]
             unit = "m" if number_kind(steps[depth].dtype) == "f" else "mm"
             is_video = steps[depth].encoding == "video"
-            why = "as its video says" if is_video else "check: a guess by dtype"
+            why = "as its video says" if is_video else GUESSED
             table += f'depth_key = "{depth}"\ndepth_unit = "{unit}"  # {why}\n'
         tables.append(table)
     unmatched = [

@@ -22,6 +22,7 @@ from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import Meaning
 from depthtok.sources.cameras import CameraSchema
 from depthtok.sources.columns import FeatureFacts, ReadableEpisode, SchemaColumns
+from depthtok.sources.guessed import guessed_units
 from depthtok.sources.instruction import Instruction
 from depthtok.sources.keep import Keep
 from depthtok.sources.shipped import shipped_schemas
@@ -55,6 +56,7 @@ class Schema:
     source: str = field(default="", compare=False)
     licence: str = field(default="", compare=False)
     notes: str = field(default="", compare=False)
+    guessed: tuple[str, ...] = field(default=(), compare=False)  # cameras: a draft's depth_unit
 
     @classmethod
     def names(cls) -> list[str]:
@@ -149,6 +151,11 @@ class Schema:
         unmeasured = [c.name for c in self.cameras if c.depth_unit == meaning.UNKNOWN]
         unknown = [f"orientation of {', '.join(unoriented)}"] if unoriented else []
         unknown += [f"unit of the depth of {', '.join(unmeasured)}"] if unmeasured else []
+        unknown += [
+            f"unit of the depth of {c.name}: {c.depth_unit} is a guess by its dtype"
+            for c in self.cameras
+            if c.depth_key and c.name in self.guessed
+        ]
         return unknown + self.meaning.unknown
 
     @property
@@ -260,7 +267,8 @@ def parse_schema(text: str, name: str, location: str) -> Schema:
     datasets, status = table.texts("datasets"), table.choice("status", STATUSES)
     source, licence, notes = (table.take(key, str, "") for key in ("source", "licence", "notes"))
     schema = replace(_parse(table), name=name, datasets=datasets, status=status)
-    return replace(schema, source=source, licence=licence, notes=notes)
+    guessed = guessed_units(text)
+    return replace(schema, source=source, licence=licence, notes=notes, guessed=guessed)
 
 
 def _parse(table: SchemaTable) -> Schema:

@@ -32,6 +32,8 @@ from depthtok.stores.store import Store
 
 LEAST = np.float32(2.0**-24)
 """The smallest float16 above 0."""
+UNFIT = "does not fit the encoding"
+"""In the reason of an episode that failed so: most likely its unit is wrong, or a placeholder."""
 
 
 class DepthEncoding(StrEnum):
@@ -68,7 +70,7 @@ def pack(clip: DepthClip, encoding: DepthEncoding) -> np.ndarray:
     low, high = (float(f(clip.values)) if clip.values.size else 0.0 for f in (np.min, np.max))
     if not (low >= 0 and high <= top):
         raise SourceError(
-            f"depth from {low:g} to {high:g} does not fit the encoding {encoding} (0 to {top:g})"
+            f"depth from {low:g} to {high:g} {UNFIT} {encoding} (0 to {top:g})"
             + _were_it_millimetres(clip.kind, low, high),
             remedy="check the unit of the depth in the data set's schema, and state there which "
             "values are no measurement (depth_invalid), and the largest depth (depth_max)",

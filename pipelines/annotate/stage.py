@@ -17,7 +17,7 @@ from depthtok.data import SHIFT, DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.errors import ConfigError, SourceError
 from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
-from depthtok.stores.depth import DepthEncoding
+from depthtok.stores.depth import DepthEncoding, DepthStore
 from depthtok.stores.episodes import EpisodeStore, View
 from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.lineage import exported_from
@@ -28,6 +28,7 @@ from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.annotate.exported import estimated_before
 from pipelines.annotate.focal import require_focal
+from pipelines.annotate.medians import median_depths, unlikely
 from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
@@ -260,6 +261,12 @@ class AnnotateStage:
     @property
     def _layout(self) -> DepthLayout:
         return DepthLayout(self.cameras, self.size, self.encoding)
+
+    def median_depth(self, parts: Sequence[Part]) -> tuple[dict[str, float], list[str]]:
+        """As `MakesDepth.median_depth`."""
+        medians = median_depths(DepthStore(self.out), parts)
+        of_data_set = self.config.estimator == "dataset"
+        return medians, unlikely(medians, self.episodes, of_data_set=of_data_set)
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Estimates and packs the first frames of an episode."""

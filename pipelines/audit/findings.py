@@ -14,6 +14,7 @@ from depthtok.data import EpisodeKey
 from pipelines.audit.audit import FIGURES, TURNS, ClipAudit
 from pipelines.audit.scale import DepthScale, of_medians
 from pipelines.audit.shifts import moved_pictures, shifted_disparity
+from pipelines.depth.reach import OUT_OF_REACH, within_reach
 
 MARGIN = 0.1  # by this much rank correlation another orientation must fit better
 CLEAR = 0.3  # rank correlation below which none is said to fit: scenes are alike by chance
@@ -21,7 +22,6 @@ EQUAL = 0.01  # relative: closer to a baseline's error is as good as the baselin
 ROUNDING = 1e-4  # AbsRel that rounding makes
 BASELINES = {"rows": "the mean depth of each row", "plane": "the best plane"}
 """What depth must beat: both are of the clip's own truth, and have not looked at the image."""
-REACH_M = (0.05, 20.0)  # median depth of a robot's camera: a wrist above a table, a hall
 UNTESTABLE = "scale is not testable"
 SHOWN = 3  # clips named one by one
 INTERNAL = ("fit", "turned", "offset")  # fields of a clip that are for its camera's findings only
@@ -171,13 +171,12 @@ def _over(scales: Sequence[DepthScale]) -> str:
 
 def _reach(clips: Sequence[ClipAudit]) -> Iterator[str]:
     """True depth that no robot's camera sees."""
-    low, high = REACH_M
-    far = [clip for clip in clips if not low <= clip.truth_m <= high]
+    far = [clip for clip in clips if not within_reach(clip.truth_m)]
     if far:
         names = ", ".join(f"{clip.key} {clip.truth_m:.4g} m" for clip in far[:SHOWN])
         yield (
-            f"the median true depth of {len(far)} of {len(clips)} clips is not within the {low:g} "
-            f"to {high:g} m of a robot's camera: {names}. Check `depth_unit` in its schema"
+            f"the median true depth of {len(far)} of {len(clips)} clips is {OUT_OF_REACH}: "
+            f"{names}. Check `depth_unit` in its schema"
         )
 
 

@@ -278,4 +278,4 @@ def test_annotating_a_data_set_plans_before_it_converts_and_counts_what_failed(t
     assert result.exit_code == 1
     assert "--retry-failed" in result.stdout
     shard.write_bytes(content)
-    assert "4 episodes, 256 steps" in call(*arguments, "--retry-failed").splitlines()[-2]
+    assert "4 episodes, 256 steps" in call(*arguments, "--retry-failed").splitlines()[-3]
