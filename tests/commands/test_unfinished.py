@@ -57,7 +57,7 @@ def test_a_new_codebook_encodes_depth_that_is_not_finished(unfinished):
     words = then["annotate"]
     assert words == ["train-vqvae", f"{out}/depth", "--out", f"{out}/codebook", PARTIAL]
     (out / "short.toml").write_text(SHORT)
-    words = next_of(*words, "--preset", out / "short.toml", "--size", "32", "--grid", "4")
+    words = next_of(*words, "--preset", out / "short.toml")
     words[words.index("--out") + 1] = f"{out}/others"
     assert words[0] == "tokenize"
     assert "next: depthtok train-vla" in call(*words)
