@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Verification:
     """What was found at `path`. `dropped` are the parts and files that were removed, which the
-    command `stage` makes anew; `failures` says what the stages before it could not read."""
+    command `stage` makes anew; `failures` says what the stages before it could not read. `parts`
+    are all that a store is to have: those that are there, and those that it lacks; `source` is
+    what it is made from, where that lacks parts, too."""
 
     path: Path
     findings: Sequence[Finding]
     dropped: Sequence[str] = ()
     stage: str = ""
     failures: str = ""
+    parts: int = 0
+    source: Path | None = None
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """The parts that a store lacks."""
+        return [finding.lacks for finding in self.findings if finding.lacks]
 
     @property
     def damages(self) -> Sequence[Finding]:
@@ -58,6 +67,7 @@ def verify(
     """
     from depthtok.copies.at_hand import at_hand
     from depthtok.stores.failures import in_words, left_out
+    from depthtok.stores.lineage import unfinished_source
     from depthtok.stores.spec import is_store, read_spec
     from depthtok.stores.store import Store
     from depthtok.stores.verify import repair as drop
@@ -67,11 +77,19 @@ def verify(
     verification = Verification(path, findings)
     if not verification.damages:
         failures = in_words(left_out(Store(path))) if is_store(path) else ""
-        return Verification(path, findings, failures=failures)
+        return replace(verification, failures=failures)
+    if missing := verification.missing:
+        store = Store(path)
+        verification = replace(
+            verification,
+            stage=store.spec.stage,
+            parts=len(store.part_names) + len(missing),
+            source=unfinished_source(store),
+        )
     if not (repair and verification.mendable):
         return verification
     dropped = drop(path, list(verification.mendable))
-    return Verification(path, findings, dropped, read_spec(path).stage)
+    return replace(verification, dropped=dropped, stage=read_spec(path).stage)
 
 
 def _findings(path: Path, *, images: bool, source_root: Path | None) -> Sequence[Finding]:

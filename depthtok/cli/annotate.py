@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from depthtok.api.annotate import annotate
 from depthtok.api.stage_runs import episodes_beside
-from depthtok.cli.next_step import after_codes
+from depthtok.cli.next_step import after_codes, partial
 from depthtok.cli.options import Command
 from depthtok.cli.stage_results import tell_stage
 from depthtok.log import say, typed
@@ -26,7 +26,8 @@ def tell(
         from depthtok.stores.spec import is_store
 
         if then_tokenize is None:
-            return typed("train-vqvae", out, "--out", out.parent / "codebook")
+            codebook = out.parent / "codebook"
+            return typed("train-vqvae", out, "--out", codebook, *partial(out))
         return after_codes(source if is_store(source) else episodes_beside(out), out)
 
     code = tell_stage(outcome, then, json=json)

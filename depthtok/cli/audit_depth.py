@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthtok.api.audit_depth import DepthAudit, audit_depth
+from depthtok.cli.next_step import partial
 from depthtok.cli.options import Command
 from depthtok.format import human_bytes
 from depthtok.log import result, say, suggest
@@ -49,7 +50,9 @@ def tell(
             cameras, clips = list(map(plain, audit.cameras)), list(map(plain, audit.clips))
             result({"cameras": cameras, "clips": clips})
         if estimated and not audit.wrong and not audit.weak:
-            suggest(command("train-vqvae", estimated[0], "--out", "CODEBOOK"), json=json)
+            depth = estimated[0]
+            then = command("train-vqvae", depth, "--out", "CODEBOOK", *partial(depth))
+            suggest(then, json=json)
         return 1 if audit.wrong or audit.weak else 0
     if isinstance(audit, EstimatorComparison):
         say(*_side_by_side(audit), last, json=json)

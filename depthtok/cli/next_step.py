@@ -32,7 +32,13 @@ def after_finetuning(
     moved = ("--source-root", source_root) if source_root else ()
     network = ("--estimator", estimator, "--weights", weights)
     variant = [word for setting in settings for word in ("--set", setting)]
-    return typed("annotate", episodes, *moved, "--out", out, *network, *variant)
+    unfinished = partial(episodes)
+    return typed("annotate", episodes, *moved, "--out", out, *network, *variant, *unfinished)
+
+
+def after_codebook(depth: Path, codebook: Path, codes: Path) -> str:
+    """The command that encodes depth by a new codebook."""
+    return typed("tokenize", depth, "--codebook", codebook, "--out", codes, *partial(depth))
 
 
 def after_codes(episodes: str | Path, codes: Path) -> str:
@@ -42,9 +48,21 @@ def after_codes(episodes: str | Path, codes: Path) -> str:
     from depthtok.stores.spec import is_store
 
     if is_store(Path(episodes)) and not EpisodeStore(Path(episodes)).action_dim:
-        return typed("decode", codes, "--out", codes.parent / "decoded")
+        return typed("decode", codes, "--out", codes.parent / "decoded", *partial(codes))
     stores = ("--episodes", _as_from_here(Path(episodes)), "--codes", codes)
-    return typed("train-vla", *stores, "--preset", "tiny", "--out", codes.parent / "policy")
+    unfinished = ("--set", "partial=true") if partial(episodes, codes) else ()
+    out = codes.parent / "policy"
+    return typed("train-vla", *stores, "--preset", "tiny", "--out", out, *unfinished)
+
+
+def partial(*sources: str | Path) -> tuple[str, ...]:
+    """The flag without which a command refuses stores that lack parts; () where none lacks any. A
+    path where no store lies, such as a placeholder, lacks nothing."""
+    from depthtok.stores.spec import is_store
+    from depthtok.stores.store import Store
+
+    stores = (path for path in sources if is_store(Path(path)))
+    return ("--partial",) if any(Store(path).missing() for path in stores) else ()
 
 
 def _as_from_here(path: Path) -> Path:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthtok.api.train_vqvae import TrainedCodebook, train_vqvae
+from depthtok.cli.next_step import after_codebook
 from depthtok.cli.options import Command
-from depthtok.log import result, say, suggest, typed
+from depthtok.log import result, say, suggest
 
 if TYPE_CHECKING:
     from vqvae.training.plan import TrainingPlan
@@ -23,16 +24,17 @@ def tell(trained: TrainedCodebook | TrainingPlan, depth: list[Path], json: bool)
         if json:
             result({**vars(trained), "seconds": trained.seconds})
         return
+    from vqvae.quality.gate import shortfalls
+
     out = trained.codebook
     lines = describe(out, trained.quality)
-    if len(lines) > 1:
+    if shortfalls(trained.quality):
         lines.append(
             "longer (--steps) or on more depth is better; train-vla refuses it as it is, unless "
             "--set force=true"
         )
     say(*lines, f"look: {trained.report}", json=json)
-    codes = out.parent / "codes"
-    suggest(typed("tokenize", depth[0], "--codebook", out, "--out", codes), json=json)
+    suggest(after_codebook(depth[0], out, out.parent / "codes"), json=json)
     if json:
         book = {"codebook": str(out), "fingerprint": trained.fingerprint}
         result({**book, "quality": trained.quality})
@@ -55,9 +57,8 @@ def describe(path: Path, quality: dict) -> list[str]:
         f"{quality['episodes']} {'held-out ' if quality['held_out'] else ''}"
         f"episode{'' if quality['episodes'] == 1 else 's'}"
     ]
-    if failures:
-        lines.append("below the quality gate: " + "; ".join(failures))
-    return lines
+    verdict = "below the quality gate: " + "; ".join(failures)
+    return [*lines, verdict if failures else "passes the quality gate"]
 
 
 COMMAND = Command(train_vqvae, tell)

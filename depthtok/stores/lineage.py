@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from depthtok.errors import DepthtokError, StoreError
@@ -45,6 +46,18 @@ def upstream_of(spec: StoreSpec) -> str | None:
     if BROUGHT in spec.what:
         return "episodes"
     return UPSTREAM.get((spec.type, spec.stage))
+
+
+def unfinished_source(store: Store) -> Path | None:
+    """The store that a store is made from, where that lies here, can be read, and lacks parts;
+    else None."""
+    key = upstream_of(store.spec)
+    if key is None or key not in store.spec.place:
+        return None
+    path = store.spec.source(key)
+    with suppress(DepthtokError):  # `verify` names what cannot be read
+        return path if is_store(path) and Store(path).missing() else None
+    return None
 
 
 def open_store(path: Path, source_root: Path | None = None) -> Store:

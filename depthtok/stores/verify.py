@@ -35,13 +35,15 @@ class Finding:
     """Something that is not as it should be: of a part, of a file beside the parts, or neither.
 
     Parts and files are what `repair` drops; the next run makes again what belongs there. A `note`
-    is worth saying, but nothing is wrong with what lies there.
+    is worth saying, but nothing is wrong with what lies there. `lacks` names a part that is not
+    there, and was not made yet or is lost.
     """
 
     problem: str
     part: str = ""
     file: str = ""  # or directory, relative to the store
     note: bool = False
+    lacks: str = ""
 
     @property
     def can_be_dropped(self) -> bool:
@@ -59,7 +61,8 @@ def verify_store(
     store = open_store(path, source_root)
     for name in store.part_names:
         yield from _verify_part(store, name)
-    yield from (Finding(f"{path} lacks part {name}") for name in store.missing())
+    for name in store.missing():
+        yield Finding(f"{path} lacks part {name}", lacks=name)
     yield from _foreign_entries(path)
     yield from _against_upstream(store)
     if isinstance(store, EpisodeStore):

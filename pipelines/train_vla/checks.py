@@ -20,6 +20,19 @@ from vla.training.checkpoint import TrainingState
 NORMS = {"action": "data.action_norm", "proprio": "data.proprio_norm"}
 
 
+def require_actions(episodes: Sequence[EpisodeStore]) -> None:
+    """Raises `ConfigError` for episodes without actions, which no policy can learn from."""
+    for store in episodes:
+        if not store.action_dim:
+            films = store.spec.what.get("source") == "videos"
+            of = "made of videos or pictures" if films else "of a data set without any"
+            raise ConfigError(
+                f"the episodes in {store.path} have no actions: they are {of}",
+                remedy="they can be annotated and tokenised, no more; a policy needs the episodes "
+                "of a data set with actions (RLDS, LeRobot, HDF5), which `depthtok convert` makes",
+            )
+
+
 def rule_of(begun: TrainingState | None) -> str:
     """How episodes are held out: a run that goes on keeps its rule."""
     from depthtok.held_out import BEFORE, KEYED

@@ -53,9 +53,10 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
 
 def fit(config: Config, opened: OpenStores, cameras: Sequence[str] | None) -> Config:
     """The settings with everything that the data decide: dimensions, cameras, the code grid. Raises
-    `ConfigError` where a stated grid is not that of the codes."""
+    `ConfigError` where a stated grid is not that of the codes, and for episodes without actions."""
     from vla.config import DepthConfig
 
+    checks.require_actions(opened.episodes)
     first = opened.episodes[0]
     coded = opened.targets[0].cameras if opened.targets else ()
     names = list(cameras or config.data.cameras)

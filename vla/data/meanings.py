@@ -15,6 +15,12 @@ from depthtok.stores.agreement import GripperChange, among, unlike
 from depthtok.stores.spread import ColumnRanges
 from vla.config import Config
 
+COMPLETE = (
+    "Complete its schema's file (`depthtok inspect DIR --draft > FILE` drafts one), then `depthtok "
+    "convert DIR --schema FILE --out EPISODES --overwrite`"
+)
+"""What to do where a data set's schema leaves something unknown."""
+
 
 def change_of(name: str, meaning: Meaning, config: Config) -> GripperChange | None:
     """What `data.gripper` does to the actions of a data set. Raises `ConfigError` for one whose
@@ -65,12 +71,36 @@ def warnings(
         for aspect, names in unlike(meanings, state=config.model.proprio_dim > 0).items()
     ]
     for name, meaning in meanings.items():
-        if meaning.gripper == UNKNOWN and meaning.gripper_columns:
+        gripper = meaning.gripper == UNKNOWN and bool(meaning.gripper_columns)
+        if columns := _unknown_columns(meaning, state=config.model.proprio_dim > 0):
+            asks = " (`eval` and `serve` will ask for the gripper)" if gripper else ""
+            lines.append(
+                f"what the numbers of {name} mean is not known: "
+                f"{', '.join([*columns, 'gripper'] if gripper else columns)}{asks}. {COMPLETE}"
+            )
+        elif gripper:
             lines.append(
                 f"what the gripper of {name} means is not known: `eval` and `serve` will ask for "
                 f"it (state `gripper` in its schema: one of {', '.join(GRIPPERS)})"
             )
     return lines + _orientations(cameras, config.data.cameras)
+
+
+def _unknown_columns(meaning: Meaning, *, state: bool) -> list[str]:
+    """`unit and reference of 26 action columns`: what is not known of actions, and of states if
+    `state`; [] where everything is."""
+    lines = []
+    sides = (("action", meaning.action), ("state", meaning.proprio if state else ()))
+    for side, columns in sides:
+        unknown: dict[tuple[int, ...], list[str]] = {}  # columns -> what is not known of them
+        for what in ("unit", "reference"):
+            numbers = (n for n, c in enumerate(columns) if getattr(c, what) == UNKNOWN)
+            unknown.setdefault(tuple(numbers), []).append(what)
+        for which, aspects in unknown.items():
+            if which:
+                plural = "s" * (len(which) > 1)
+                lines.append(f"{' and '.join(aspects)} of {len(which)} {side} column{plural}")
+    return lines
 
 
 def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[str]) -> list[str]:

@@ -38,6 +38,7 @@ from pipelines.depth.vida.published import PUBLISHED, SHIPPED, Published, cached
 
 log = logging.getLogger(__name__)
 
+WITHOUT = "To try the commands without: --estimator tiny, a demo's network that ships"
 REACH = 5.0  # s, timeout of the first connection
 
 
@@ -79,7 +80,7 @@ def from_hub(name: str, published: Published) -> Path:
     except ImportError:
         raise MissingPackage(
             f"downloading the weights of {name} needs the package `huggingface_hub`",
-            remedy=f"pip install 'depthtok[hf]', or {by_hand(published)}",
+            remedy=f"pip install 'depthtok[hf]', or {by_hand(published)}. {WITHOUT}",
         ) from None
     wanted, at = (published.repo, published.file), published.revision
     log.info("downloading %s", published.url)
@@ -91,8 +92,7 @@ def from_hub(name: str, published: Published) -> Path:
         raise WeightsError(
             f"the weights of {name} are not in the Hub cache and cannot be downloaded "
             f"({type(error).__name__})",
-            remedy=f"{by_hand(published)}. To try the commands without: "
-            "--estimator tiny, a demo's network that ships",
+            remedy=f"{by_hand(published)}. {WITHOUT}",
         ) from error
     require_known(name, published, path, fresh=True)
     return path

@@ -8,6 +8,7 @@ import pytest
 from depthtok.data import Camera, Orientation
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column
+from depthtok.sources.schema import Schema
 from tests.vla import fakes
 from tests.vla.fakes import MEANING
 from vla.data import meanings
@@ -21,6 +22,9 @@ from vla.training.train import train
 
 JOINTS = (*(Column(f"j{n}") for n in range(6)), Column("gripper"))
 DELTA = tuple(Column(c.name, "delta", "m") for c in MEANING.action)
+KNOWN = replace(
+    MEANING, action=DELTA, proprio=tuple(Column(c.name, "absolute", "rad") for c in MEANING.proprio)
+)
 ABSOLUTE = tuple(Column(c.name, "absolute", "m") for c in MEANING.action)
 
 
@@ -61,7 +65,7 @@ def test_settings_name_what_there_is(micro):
 
 
 def test_what_is_unknown_is_said(micro):
-    meanings_by_name = {"a": MEANING, "b": replace(MEANING, gripper="unknown", fps=None)}
+    meanings_by_name = {"a": KNOWN, "b": replace(KNOWN, gripper="unknown", fps=None)}
     meanings.require_same(meanings_by_name, micro())
     views = {
         name: {"main": Camera("main", 8, 8, orientation=way), "wrist": Camera("wrist", 8, 8)}
@@ -75,7 +79,45 @@ def test_what_is_unknown_is_said(micro):
         "camera 'main'",
     ]
     assert "mirror: a; identity: b" in said[-1]
-    assert meanings.warnings({"a": MEANING}, {"a": views["a"]}, micro()) == []
+    assert meanings.warnings({"a": KNOWN}, {"a": views["a"]}, micro()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "states", "said"),
+    [
+        ({"action": MEANING.action}, True, "unit and reference of 7 action columns"),
+        (
+            {"action": MEANING.action, "gripper": "unknown"},
+            True,
+            "unit and reference of 7 action columns, gripper (`eval` and `serve` will ask for the "
+            "gripper)",
+        ),
+        (
+            {"action": (*DELTA[:5], Column("yaw", "delta"), Column("gripper", unit="1"))},
+            True,
+            "unit of 1 action column, reference of 1 action column",
+        ),
+        ({"proprio": MEANING.proprio}, True, "unit and reference of 8 state columns"),
+        ({"proprio": MEANING.proprio}, False, None),
+        ({"fps": None}, True, None),
+    ],
+)
+def test_what_a_draft_leaves_open_of_actions_is_said_once(micro, changes, states, said):
+    meaning = replace(KNOWN, **changes)
+    lines = meanings.warnings({"a": meaning}, {}, micro(model__proprio_dim=8 if states else 0))
+    if said is None:
+        assert lines == []
+        return
+    (line,) = lines
+    head, _, remedy = line.partition(". ")
+    assert head == f"what the numbers of a mean is not known: {said}"
+    assert "depthtok inspect DIR --draft > FILE" in remedy
+    assert "--schema FILE --out EPISODES --overwrite" in remedy
+
+
+@pytest.mark.parametrize("name", ["libero", "bridge_dataset", "metaworld_depth"])
+def test_schemas_that_say_everything_are_not_warned_of(micro, name):
+    assert meanings.warnings({"a": Schema.load(name).meaning}, {}, micro()) == []
 
 
 class Other(fakes.FakeEpisodes):

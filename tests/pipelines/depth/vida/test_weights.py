@@ -100,6 +100,7 @@ def test_weights_that_are_nowhere_say_where_to_get_them(tmp_path, monkeypatch):
         "video_depth_anything_vits.pth",
         PUBLISHED["vits"].url,
         "--weights",
+        "--estimator tiny",
     ):
         assert part in caught.value.remedy
 
