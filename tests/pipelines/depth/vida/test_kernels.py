@@ -154,6 +154,18 @@ def test_other_batches_compile_nothing_anew(monkeypatch):
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_more_sizes_than_torch_compiles_by_itself(monkeypatch):
+    """Cameras of many sizes in one process: torch gives up after eight versions of a function."""
+    with_inductor = torch.compile
+    eager = lambda part, **how: with_inductor(part, backend="eager", **how)  # noqa: E731
+    monkeypatch.setattr(torch, "compile", eager)
+    before = torch._dynamo.config.recompile_limit
+    double = compiled(lambda x: x * 2)
+    for size in range(2, before + 5):
+        assert double(torch.ones(size)).tolist() == [2.0] * size
+    assert torch._dynamo.config.recompile_limit == before
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inside torch
 @pytest.mark.unchecked
 def test_compiled_code_gives_the_same_depth():
