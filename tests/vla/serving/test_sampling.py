@@ -151,3 +151,14 @@ def test_compiled_parts_are_the_same_function_without_a_break(micro, codebook):
     true, _, fast = both(config, codebook, make=twice)
     assert (true - fast).abs().max() < 1e-6
     assert 3 <= len(counted) <= 12
+
+
+@pytest.mark.unchecked
+def test_policies_of_many_sizes_compile_in_one_process(monkeypatch):
+    """Torch by itself gives up after eight versions of a part."""
+    usual, limit = torch.compile, torch._dynamo.config.recompile_limit
+    monkeypatch.setattr(torch, "compile", lambda part, **how: usual(part, backend="eager", **how))
+    gate = compiled().gate
+    for width in range(2, limit + 5):
+        assert gate(torch.ones(1, 2 * width)).shape == (1, width)
+    assert torch._dynamo.config.recompile_limit == limit
