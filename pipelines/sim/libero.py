@@ -272,7 +272,10 @@ class LiberoSimulator:
         self.env._post_process()
 
     def close(self) -> None:
+        from pipelines.sim.contexts import release
+
         self.env.close()
+        release()
 
 
 def _numbers(text: str) -> list[float]:

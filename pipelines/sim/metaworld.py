@@ -64,11 +64,14 @@ class MetaworldSimulator:
         import metaworld
         import mujoco
 
+        from pipelines.sim.contexts import Renderer, release
+
+        release()  # what was forgotten before
         self.task, self.size, self._settle_steps = task, size, settle_steps
         self.cameras = tuple(CAMERAS)
         self.env = metaworld.ALL_V3_ENVIRONMENTS[task.name]()
         self.env.max_path_length = NEVER
-        self._renderer = mujoco.Renderer(self.env.model, size, size)
+        self._renderer = Renderer(self.env.model, size, size)
         state = mujoco.mjtState
         self._stored = int(
             state.mjSTATE_FULLPHYSICS | state.mjSTATE_MOCAP_POS | state.mjSTATE_MOCAP_QUAT
@@ -190,8 +193,11 @@ class MetaworldSimulator:
         mujoco.mj_forward(self.env.model, self.env.data)
 
     def close(self) -> None:
+        from pipelines.sim.contexts import release
+
         self._renderer.close()
         self.env.close()
+        release()
 
 
 def scripted(name: str) -> Callable[[np.ndarray], np.ndarray]:

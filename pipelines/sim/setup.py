@@ -103,6 +103,11 @@ def control_env() -> type:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from libero.libero.envs.env_wrapper import ControlEnv
+        from robosuite.utils.binding_utils import MjRenderContext
+    from pipelines.sim.contexts import release, retire_offscreen
+
+    MjRenderContext.__del__ = retire_offscreen
+    release()  # what was forgotten before
     return ControlEnv
 
 
