@@ -1,49 +1,52 @@
 """OpenGL contexts of several simulators in one process.
 
-MuJoCo frees a renderer's buffers and textures by their numbers, in whichever context is current. Is
-that another simulator's, then this one's are gone: it goes on, and its pictures are what happened
-to lie in memory. And a simulator that nobody closed is freed when Python comes to it, perhaps
-between two lines of another's drawing. So what is to be freed is kept here until nothing is drawn,
-and its own context is current then.
+MuJoCo frees a renderer's buffers and textures by their numbers, in whichever context is current,
+also when Python collects it. Is that another simulator's context, then this one's are gone: it goes
+on, and its pictures are what happened to lie in memory. So they are held here, where they outlive
+who drew with them, and freed while nothing is drawn, their own context being current.
 
 Who draws makes a context current first, always: `release` leaves none.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import weakref
 
 import mujoco
 
-_unused: list[tuple[Any, mujoco.MjrContext]] = []
+_unused: list[tuple[mujoco.GLContext, mujoco.MjrContext]] = []
 
 
-def retire(gl: Any, renderer: mujoco.MjrContext) -> None:
-    """Has a context and MuJoCo's buffers in it freed, later."""
-    _unused.append((gl, renderer))
+def hold(
+    owner: object, context: mujoco.GLContext, buffers: mujoco.MjrContext
+) -> weakref.finalize[..., object]:
+    """Holds a context and MuJoCo's buffers in it; they are freed by the first `release` after their
+    owner is gone, or after a call of what is returned."""
+    end = weakref.finalize(owner, _unused.append, (context, buffers))
+    end.atexit = False  # then the process frees them
+    return end
 
 
 def release() -> None:
-    """Frees what has been retired. Not while anything is drawn."""
+    """Frees what nobody draws with any more. Not while anything is drawn."""
     while _unused:
-        gl, renderer = _unused.pop()
-        gl.make_current()
-        renderer.free()
-        gl.free()
+        context, buffers = _unused.pop()
+        context.make_current()
+        buffers.free()
+        context.free()
 
 
 class Renderer(mujoco.Renderer):
     """MuJoCo's renderer, which may be closed, or forgotten, beside others."""
 
-    _gl_context: Any
-    _mjr_context: Any
+    _gl_context: mujoco.GLContext | None
+    _mjr_context: mujoco.MjrContext | None
+
+    def __init__(self, model: mujoco.MjModel, size: int) -> None:
+        super().__init__(model, size, size)
+        self._end = hold(self, self._gl_context, self._mjr_context)
 
     def close(self) -> None:
-        if self._gl_context is not None:
-            retire(self._gl_context, self._mjr_context)
-            self._gl_context = self._mjr_context = None
-
-
-def retire_offscreen(context: Any) -> None:
-    """The end of a render context of robosuite, instead of its own `__del__`."""
-    retire(context.gl_ctx, context.con)
+        if "_end" in vars(self):  # it has been made
+            self._end()
+        self._gl_context = self._mjr_context = None

@@ -21,7 +21,7 @@ from depthtok.meaning import Column, Meaning
 from pipelines.sim.culling import Culling
 from pipelines.sim.noise import noisy
 from pipelines.sim.perturb import moved
-from pipelines.sim.setup import control_env
+from pipelines.sim.setup import control_env, prepare
 from pipelines.sim.simulator import CLASSES, CameraView, Lens, Task
 from pipelines.sim.substeps import Substeps
 from pipelines.sim.suites import SETTLE_STEPS, definition, init_states
@@ -50,6 +50,10 @@ class LiberoSimulator:
     idle, meaning = IDLE, MEANING
 
     def __init__(self, task: Task, size: int = 256, settle_steps: int = SETTLE_STEPS) -> None:
+        prepare()
+        from pipelines.sim.contexts import hold, release
+
+        release()  # those of simulators that nobody closed
         self.task, self.size, self._settle_steps = task, size, settle_steps
         self.cameras = tuple(CAMERAS)
         self.env = control_env()(
@@ -67,8 +71,10 @@ class LiberoSimulator:
         self._official: Float64[np.ndarray, "n S"] | None = None
         sim = self.env.sim
         self._substeps = Substeps(sim)
-        drawn = sim._render_context_offscreen.vopt
-        self._culling = Culling(sim.model._model, sim.data._data, drawn)
+        context = sim._render_context_offscreen
+        context.render(size, size)  # it makes its buffers larger where they are too small
+        hold(context, context.gl_ctx, context.con)
+        self._culling = Culling(sim.model._model, sim.data._data, context.vopt)
         self._main = sim.model.camera_name2id(CAMERAS["image"])
         self._usual_pose = (
             sim.model.cam_pos[self._main].copy(),

@@ -66,12 +66,12 @@ class MetaworldSimulator:
 
         from pipelines.sim.contexts import Renderer, release
 
-        release()  # what was forgotten before
+        release()  # those of simulators that nobody closed
         self.task, self.size, self._settle_steps = task, size, settle_steps
         self.cameras = tuple(CAMERAS)
         self.env = metaworld.ALL_V3_ENVIRONMENTS[task.name]()
         self.env.max_path_length = NEVER
-        self._renderer = Renderer(self.env.model, size, size)
+        self._renderer = Renderer(self.env.model, size)
         state = mujoco.mjtState
         self._stored = int(
             state.mjSTATE_FULLPHYSICS | state.mjSTATE_MOCAP_POS | state.mjSTATE_MOCAP_QUAT

@@ -104,11 +104,11 @@ def control_env() -> type:
         warnings.simplefilter("ignore")
         from libero.libero.envs.env_wrapper import ControlEnv
         from robosuite.utils.binding_utils import MjRenderContext
-    from pipelines.sim.contexts import release, retire_offscreen
-
-    MjRenderContext.__del__ = retire_offscreen
-    release()  # what was forgotten before
+    MjRenderContext.__del__ = _nothing  # `contexts` does, in the right context
     return ControlEnv
+
+
+def _nothing(_: object) -> None: ...
 
 
 def _renderer() -> str:
