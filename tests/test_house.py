@@ -158,7 +158,7 @@ FLAGS = {
     "train-vqvae": 20,
     "tokenize": 17,
     "train-vla": 20,
-    "run": 0,
+    "run": 1,
     "demo": 1,
     "inspect": 2,
     "verify": 4,

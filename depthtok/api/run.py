@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +51,16 @@ class Step:
     title: str
     command: str
     arguments: Mapping[str, Any]
+    inputs: tuple[Path, ...] = ()  # what the steps before it make
+
+    def to_plan(self) -> Step:
+        """The same step, which only says what it would do."""
+        arguments = dict(self.arguments)
+        if self.command in TRAININGS:
+            arguments["plan"] = True
+        else:
+            arguments["options"] = replace(arguments["options"], plan=True)
+        return replace(self, arguments=arguments)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,16 @@ class WholeRun:
     def exit_code(self) -> int:
         """1 where a stage could not make everything."""
         return max((getattr(done.result, "exit_code", 0) for done in self.steps), default=0)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run would do: the plans of steps that have all they need, and what each of the others
+    waits for, by the step's title."""
+
+    out: Path
+    steps: tuple[Done, ...]
+    waiting: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -104,7 +124,8 @@ class Description:
 
 def run(
     config: Annotated[Path, Positional("CONFIG.toml", "description of the run")],
-) -> WholeRun:
+    plan: Annotated[bool, "say what the steps would do, as far as it is known, and exit"] = False,
+) -> WholeRun | RunPlan:
     """Run or resume all stages that a TOML file describes.
 
     [data] names the RLDS directories. A table per command holds its flags ([annotate] estimator =
@@ -113,7 +134,8 @@ def run(
 
     Example: depthtok run docs/example.toml
     """
-    return carry_out(Description.read(load_toml(config), str(config)))
+    description = Description.read(load_toml(config), str(config))
+    return planned(description) if plan else carry_out(description)
 
 
 def carry_out(description: Description) -> WholeRun:
@@ -134,6 +156,27 @@ def carry_out(description: Description) -> WholeRun:
     if result.exit_code:
         return WholeRun(description.out, tuple(done), tuple(not_whole(description)))
     return result
+
+
+def planned(description: Description) -> RunPlan:
+    """The plan of every step whose inputs are whole; nothing is made."""
+    done, waiting = [], {}
+    for step in prepared(description):
+        lacking = [path for path in step.inputs if not _whole(path)]
+        if lacking:
+            waiting[f"[{step.number}] {step.title}"] = lacking[0]
+        else:
+            done.append(taken(step.to_plan(), COMMANDS[step.command]))
+    return RunPlan(description.out, tuple(done), waiting)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a store has all of its parts, or a codebook is trained."""
+    from depthtok.stores import codebook
+    from depthtok.stores.spec import is_store
+    from depthtok.stores.store import Store
+
+    return not Store(path).missing() if is_store(path) else (path / codebook.META).is_file()
 
 
 def taken(step: Step, command: Callable[..., Any]) -> Done:
@@ -171,7 +214,13 @@ def prepared(description: Description) -> list[Step]:
     from_mapping(RunOptions, how, "[how]")
     calls = list(_calls(description))
     steps = [
-        Step(f"{number}/{len(calls)}", title, command, _arguments(description, command, paths))
+        Step(
+            f"{number}/{len(calls)}",
+            title,
+            command,
+            _arguments(description, command, paths),
+            tuple(_made_before(description, paths)),
+        )
         for number, (title, command, paths) in enumerate(calls, 1)
     ]
     for step in steps:
@@ -179,7 +228,29 @@ def prepared(description: Description) -> list[Step]:
             resume = step.arguments["options"].resume
             run = description.out / "policy" if resume else None
             resolved(step.arguments["settings"], step.arguments["weights"], run)
+    settings = {step.command: step.arguments["settings"] for step in steps}
+    if "annotate" in settings and "train-vqvae" in settings:
+        _require_same_size(settings["annotate"].size, settings["train-vqvae"].network.size)
     return steps
+
+
+def _require_same_size(depth_px: int, tokeniser_px: int) -> None:
+    """Depth must be as large as the tokeniser takes it."""
+    if depth_px not in (0, tokeniser_px):  # 0: that of the frames, not known yet
+        raise ConfigError(
+            f"[annotate] makes depth of {depth_px} px, [train-vqvae] takes {tokeniser_px} px",
+            remedy=f"write size = {depth_px} into both, or leave both out",
+        )
+
+
+def _made_before(
+    description: Description, paths: Mapping[str, Path | list[Path]]
+) -> Iterator[Path]:
+    """Those of a step's paths that other steps make."""
+    for name, path in paths.items():
+        for one in path if isinstance(path, list) else [path]:
+            if name != "out" and one.is_relative_to(description.out):
+                yield one
 
 
 def _calls(description: Description) -> Iterator[tuple[str, str, dict[str, Any]]]:

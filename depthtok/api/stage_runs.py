@@ -97,6 +97,7 @@ def episodes_beside(out: Path) -> Path:
 
 def _conversion(source: Path, converted: Path, schema: str) -> Stage:
     """The stage that makes an EpisodeStore of a data set or of videos."""
+    from depthtok.sources.videos import other_files
     from pipelines.convert.opening import stage_of
     from pipelines.videos import VideoStage
 
@@ -107,6 +108,8 @@ def _conversion(source: Path, converted: Path, schema: str) -> Stage:
     videos = VideoStage(source, converted)
     if videos.films and (names := videos.depth_videos):
         warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
+    if others := other_files(source):
+        warn(f"{len(others):,} files are left out, being no images or videos (first: {others[0]})")
     return videos
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from depthtok.api.run import Done, Step, WholeRun, run
+from depthtok.api.run import Done, RunPlan, Step, WholeRun, run
 from depthtok.cli import annotate, audit_depth, convert, tokenize, train_vla, train_vqvae
 from depthtok.cli.options import Command
 from depthtok.log import say, suggest, title, typed, unsuggesting
@@ -15,8 +15,12 @@ STEPS = {
 }
 
 
-def tell(whole: WholeRun) -> int:
-    """What is not whole."""
+def tell(whole: WholeRun | RunPlan) -> int:
+    """What is not whole; of a plan, what is not known yet."""
+    if isinstance(whole, RunPlan):
+        for name, path in whole.waiting.items():
+            say(f"{name}: planned once {path} is there")
+        return 0
     if whole.exit_code:
         say("", *whole.failed)
     if (whole.out / "policy").is_dir():

@@ -131,6 +131,18 @@ def films(folder: Path) -> list[VideoEpisode]:
     return sorted(episodes, key=lambda film: _natural_order(film.name))
 
 
+def other_files(folder: Path) -> list[str]:
+    """What `films` leaves out below a folder: neither images nor videos, and not hidden; sorted."""
+    if folder.is_file():
+        return []
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for inside in _folders(folder, set())
+        for path in inside.iterdir()
+        if path.name[0] != "." and path.is_file() and path.suffix.lower() not in (*IMAGES, *VIDEOS)
+    )
+
+
 def is_video(path: Path) -> bool:
     """Whether a path is a video file by its name."""
     return path.suffix.lower() in VIDEOS and path.is_file()

@@ -197,8 +197,7 @@ def _untested(clips: Sequence[ClipAudit], swapped: bool) -> Iterator[str]:
     reason = (
         "scale was not tested, as near and far are swapped"
         if metric
-        else f"{UNTESTABLE}: the estimate is {kind}, which has none, and the scale and shift of "
-        "each clip hide a wrong unit of the truth (0.1 mm read as mm)"
+        else f"{UNTESTABLE}: the estimate is {kind}, which hides a wrong unit of the truth"
     )
     yield f"{reason}. {_to_hold_against(clips)}"
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from depthtok.cli.main import app
 from depthtok.config import RunOptions
 from depthtok.errors import MissingPackage, SourceError, SourceUnavailable, StaleStore
-from depthtok.sources.videos import films
+from depthtok.sources.videos import films, other_files
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.filling import create
@@ -123,6 +123,12 @@ def test_films_that_were_mended_are_made_again_and_no_others(folder, tmp_path):
     for name in ("ep", "depth"):
         anew = tree_digest(tmp_path / "anew" / name / "parts")
         assert tree_digest(tmp_path / name / "parts") == anew
+
+
+def test_what_is_neither_image_nor_video_is_said_to_be_left_out(folder, tmp_path):
+    assert other_files(folder) == ["notes.txt"]  # beside its films, and a hidden folder
+    result = command("annotate", folder, "--out", tmp_path / "depth", *SMALL)
+    assert "1 files are left out, being no images or videos (first: notes.txt)" in result.output
 
 
 def test_a_store_keeps_its_set_of_films(folder, tmp_path):
