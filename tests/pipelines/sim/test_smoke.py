@@ -65,6 +65,7 @@ def test_collect_train_eval(policy, tmp_path):
     assert card["versions"]["mujoco"].startswith("3.3.")
     assert card["software"]["device"] == "cpu"
     assert "Mesa" in card["software"]["gl"]
+    assert card["software"]["blas"].startswith("openblas ")
     assert len(card["weights"]["model.safetensors"]) == 64
     assert (tmp_path / "report.html").is_file()
     assert [path.name for path in (tmp_path / "videos").iterdir()] == [
