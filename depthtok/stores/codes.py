@@ -78,7 +78,7 @@ class CodeStore(Store):
                 f"{self.path} does not say where its codebook lies ({self.codebook[:16]})",
                 remedy="give it with --codebook, or --set codebook= (a directory, hf://OWNER/NAME)",
             )
-        path = here(moved or self.spec.source("codebook"))
+        path = here(moved or self.source("codebook"))
         if not path.is_dir():
             problem = f"the codebook of {self.path} is not in {path}"
             remedy = "say where it is with --codebook DIR (train-vla: --set codebook=DIR)"

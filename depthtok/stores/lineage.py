@@ -54,7 +54,7 @@ def unfinished_source(store: Store) -> Path | None:
     key = upstream_of(store.spec)
     if key is None or key not in store.spec.place:
         return None
-    path = store.spec.source(key)
+    path = store.source(key)
     with suppress(DepthtokError):  # `verify` names what cannot be read
         return path if is_store(path) and Store(path).missing() else None
     return None
@@ -78,7 +78,7 @@ def source_of(store: Store) -> Store | None:
     key = upstream_of(store.spec)
     if key is None or key not in store.spec.place:
         return None
-    if not is_store(path := store.spec.source(key)):
+    if not is_store(path := store.source(key)):
         return None
     try:
         source = open_store(path)

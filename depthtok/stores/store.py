@@ -68,6 +68,14 @@ class Store:
         """The name of the data set."""
         return value_of(self.about, "dataset", str)
 
+    def source(self, what: str) -> Path:
+        """The path of what the store was made from: as it was, or beside this store by the same
+        name, where both have moved. Whether it is that one is its fingerprint's matter. Raises
+        `StoreError` if it is not known."""
+        recorded = self.spec.source(what)
+        beside = self.path.parent / recorded.name
+        return beside if beside.is_dir() and not recorded.exists() else recorded
+
     @cached_property
     def part_names(self) -> list[str]:
         """The parts that are there, sorted."""

@@ -126,7 +126,7 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
         problem = f"{store.path} came from elsewhere: what it was made from is not here"
         yield Finding(problem, note=True)
         return
-    path = store.spec.source(key)
+    path = store.source(key)
     if not path.is_dir():
         problem = f"{path}, which {store.path} was made from, is not there to compare with"
         yield Finding(problem, note=True)

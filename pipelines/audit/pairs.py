@@ -100,7 +100,7 @@ class _Source:
         self._classes: dict[str, int] = {}  # by camera: the gripper's number
         self._rows: dict[EpisodeKey, StoredEpisode] = {}
         self._poses: Poses | None = None
-        if not (truth.spec.source("episodes") / "zarr.json").is_file():
+        if not (truth.source("episodes") / "zarr.json").is_file():
             return
         episodes = episodes_of(truth, source_root)
         for camera, numbers in episodes.segmentation_classes.items():

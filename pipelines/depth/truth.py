@@ -67,7 +67,7 @@ class TrueClip:
 
 def episodes_of(store: DepthStore, source_root: Path | None = None) -> EpisodeStore:
     """The EpisodeStore that depth was made from. Raises `StaleStore` if it has changed."""
-    episodes = EpisodeStore(store.spec.source("episodes"), source_root=source_root)
+    episodes = EpisodeStore(store.source("episodes"), source_root=source_root)
     if episodes.fingerprint != store.spec.upstream:
         raise StaleStore(
             f"{episodes.path} is no longer the store that {store.path} was made from",

@@ -64,7 +64,7 @@ class Trail:
         stores = (self.episodes, self.depth, self.original, self.codes)
         paths = [s.path for s in stores if s is not None and s is not self.store]
         if self.codes is not None and "codebook" in self.codes.spec.place:
-            paths.append(self.codes.spec.source("codebook"))
+            paths.append(self.codes.source("codebook"))
         return list(dict.fromkeys(paths))
 
     @property

@@ -82,7 +82,9 @@ def kernels() -> str:
     blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
     names = ("internal_api", "version", "architecture")
     numpys = [library for library in blas if "numpy" in library["filepath"]]
-    return next((" ".join(str(own.get(name)) for name in names) for own in numpys), "unknown")
+    return next(
+        (" ".join(str(library.get(name)) for name in names) for library in numpys), "unknown"
+    )
 
 
 def graphics(extra: str = "sim") -> str:

@@ -72,12 +72,13 @@ class EpisodesBehind:
         self._warned = True
 
     def _behind(self, depth: DepthStore) -> EpisodeStore | None:
-        upstream, path = depth.spec.upstream, depth.spec.place.get("episodes")
+        upstream = depth.spec.upstream
+        path = depth.source("episodes") if "episodes" in depth.spec.place else None
         if upstream not in self._stores:
             self._stores[upstream] = None
             try:
                 if path:
-                    self._add(EpisodeStore(Path(path), source_root=self._source_root))
+                    self._add(EpisodeStore(path, source_root=self._source_root))
             except DepthtokError as error:
                 without = f"no tasks and no figures by region: {error.problem}"
                 warn(f"{without}; give the EpisodeStore's new place with --episodes DIR")
