@@ -295,7 +295,9 @@ def test_codes_for_training_are_mapped_from_the_cache(url, tmp_path):
             for camera in here.cameras:
                 grids = [store.grid_of(episode.key, camera).codes for store in (there, here)]
                 assert np.array_equal(*grids)
-    opened = OpenStores.open(Config(), [BEFORE / "episodes"], [located(url)], [], None)
+    opened = OpenStores.open(
+        Config(), [BEFORE / "episodes"], [located(url)], [], BEFORE / "codebook"
+    )
     assert [store.content for store in opened.targets] == [here.content]
 
 
