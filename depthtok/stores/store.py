@@ -12,6 +12,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from depthtok.config import digest
 from depthtok.data import EpisodeKey
 from depthtok.disk.digests import REPAIR, DigestMemory
 from depthtok.disk.tables import tables
-from depthtok.errors import CorruptPart, MissingParts, StaleStore, StoreError
+from depthtok.errors import CorruptPart, DepthtokError, MissingParts, StaleStore, StoreError
 from depthtok.json_values import JsonObject, value_of
 from depthtok.remote.location import Location, located
 from depthtok.stores.parts import Failure, Part, PartName, ShardKey, shard_name
-from depthtok.stores.spec import read_spec
+from depthtok.stores.spec import is_store, read_spec
 
 MAPPED_TABLES = 16_384  # of all stores: well under the 65,530 maps of a process on Linux
 
@@ -70,11 +71,16 @@ class Store:
 
     def source(self, what: str) -> Path:
         """The path of what the store was made from: as it was, or beside this store by the same
-        name, where both have moved. Whether it is that one is its fingerprint's matter. Raises
-        `StoreError` if it is not known."""
+        name, where both have moved. Another store of that name is not taken; who opens a codebook
+        compares its fingerprint. Raises `StoreError` if it is not known."""
         recorded = self.spec.source(what)
         beside = self.path.parent / recorded.name
-        return beside if beside.is_dir() and not recorded.exists() else recorded
+        if recorded.exists() or not beside.is_dir():
+            return recorded
+        with suppress(DepthtokError):  # a damaged one is not known to be it
+            if not is_store(beside) or read_spec(beside).fingerprint == self.spec.upstream:
+                return beside
+        return recorded
 
     @cached_property
     def part_names(self) -> list[str]:

@@ -41,6 +41,12 @@ def test_another_store_beside_it_is_not_taken(moved):
     with pytest.raises(StoreError, match="/data/before/episodes does not exist"):
         episodes_of(DepthStore(moved / "depth"), **MOVED)
     depthtok.convert(SAMPLE, out=moved / "episodes")
-    with pytest.raises(StaleStore, match="is no longer the store"):
-        episodes_of(DepthStore(moved / "depth"), **MOVED)
-    assert source_of(DepthStore(moved / "depth")) is None
+    depth = DepthStore(moved / "depth")
+    assert depth.source("episodes") == Path("/data/before/episodes")
+    with pytest.raises(StoreError, match="/data/before/episodes does not exist"):
+        episodes_of(depth, **MOVED)
+    assert source_of(depth) is None
+    shutil.rmtree(moved / "codebook")
+    shutil.copytree(files("vqvae") / "demo", moved / "codebook")
+    with pytest.raises(StaleStore, match="are of codebook"):
+        CodeStore(moved / "codes").open_codebook()
