@@ -146,8 +146,8 @@ class Nothing:
         codec.group = GROUP_CUDA
         self._zeros = np.zeros((GROUP_CUDA, *codec.codebook.grid), np.uint8)
 
-    def staged(self, clip, bounds):
-        return self._codec.staged(clip, bounds)
+    def staged(self, blocks, bounds, first):
+        return self._codec.staged(blocks, bounds, first)
 
     def begin(self, images, *, sticky: bool):
         return SimpleNamespace(codes=lambda *_: self._zeros)

@@ -211,8 +211,9 @@ def _encode(
 def _read_codes(codec: Codec, config: TokenizeConfig, clip: StoredDepth) -> Iterator[np.ndarray]:
     """The codes of a clip, a group at a time."""
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
-    previous = None
+    previous, done = None, 0
     for block in disparity_blocks(clip, READ, codec.group):
-        indices = codec.encode(block, span, sticky=config.sticky, previous=previous)
+        indices = codec.encode(block, span, sticky=config.sticky, previous=previous, first=done)
         previous = indices[-1]
+        done += len(indices)
         yield indices

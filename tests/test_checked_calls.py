@@ -23,7 +23,7 @@ DEPTH, VALID = np.zeros((2, 4, 4), np.float32), np.ones((2, 4, 4), bool)
 CALLS = {
     "depthtok": lambda depth: colourise(depth, DepthKind.METRES, 0.0, 1.0),
     "pipelines": lambda frames: preprocess(frames, (28, 28)),
-    "vqvae": lambda depth: fill_invalid(depth, VALID),
+    "vqvae": lambda depth: fill_invalid(depth, VALID, range(2)),
     "vla": lambda noise: interpolate(FlowConfig(), POINTS, noise, torch.zeros(2)),
 }
 RIGHT = {"depthtok": DEPTH, "pipelines": FRAMES, "vqvae": DEPTH, "vla": POINTS}
@@ -46,6 +46,6 @@ def test_what_is_not_annotated_is_refused(package, wrong):
 
 
 def test_processes_that_tests_start_are_checked():
-    code = "from vqvae.codec import fill_invalid; fill_invalid(1, 2)"
+    code = "from vqvae.codec import fill_invalid; fill_invalid(1, 2, 3)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "TypeCheckError" in done.stderr

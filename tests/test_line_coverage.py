@@ -19,7 +19,7 @@ from depthtok.shuffle import Permutation
 from vqvae.codec import fill_invalid
 numbers = [Permutation(5, 3)[position] for position in range(5)]
 try:
-    fill_invalid(1, 2)
+    fill_invalid(1, 2, 3)
 except Exception as error:
     refused = type(error).__name__
 print(json.dumps({

@@ -7,7 +7,7 @@ number of frames in a call.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -95,8 +95,10 @@ class Codec:
         *,
         sticky: float = 0.0,
         previous: UInt8[np.ndarray, "h w"] | None = None,
+        first: int = 0,
     ) -> UInt8[np.ndarray, "T h w"]:
-        """The codes of a run of frames whose clip has the disparity range `bounds`.
+        """The codes of a run of frames, from number `first` of a clip that has the disparity range
+        `bounds`.
 
         `sticky` > 0 keeps a cell's code of the previous frame (of `previous` for the first) while
         its squared distance is at most (1 + sticky) times the smallest: codes are more stable under
@@ -109,7 +111,10 @@ class Codec:
             )
         starts = range(0, len(clip), self.group)  # a group's images fit in the cache
         groups = (
-            self.begin(self.staged(_frames(clip, start, self.group), bounds), sticky=sticky > 0)
+            self.begin(
+                self.staged([_frames(clip, start, self.group)], bounds, first + start),
+                sticky=sticky > 0,
+            )
             for start in starts
         )
         codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
@@ -119,11 +124,22 @@ class Codec:
             previous = part[-1]
         return codes
 
-    def staged(self, clip: DepthClip, bounds: Range) -> Float32[Tensor, "group 1 H W"]:
-        """At most a group of frames as `prepare` makes them, filled up with zeros; for a GPU in
-        memory that it can copy from by itself. Threads may call this, unlike `begin`."""
-        staged = self._filled(self.prepare(clip, bounds))
-        return staged if self._uploads is None else staged.pin_memory()
+    def staged(
+        self, blocks: Iterable[DepthClip], bounds: Range, first: int = 0
+    ) -> Float32[Tensor, "group 1 H W"]:
+        """At most a group of frames, which come in blocks, as `prepare` makes them, filled up with
+        zeros; for a GPU in memory that it can copy from by itself. Threads may call this, unlike
+        `begin`. `first` is the number of the first frame, for errors."""
+        group = torch.empty(
+            self.group, 1, *self.codebook.size, pin_memory=self._uploads is not None
+        )
+        end = 0
+        for block in blocks:
+            images = torch.from_numpy(self.prepare(block, bounds, first + end))
+            group[end : end + len(images), 0] = images
+            end += len(images)
+        group[end:] = 0
+        return group
 
     @torch.inference_mode()
     def begin(self, images: Float32[Tensor, "group 1 H W"], *, sticky: bool = False) -> FrameGroup:
@@ -193,9 +209,12 @@ class Codec:
             decoded[start : start + self.group] = self._run_decoder(latents)[: len(part)]
         return decoded
 
-    def prepare(self, clip: DepthClip, bounds: Range) -> Float32[np.ndarray, "T H W"]:
+    def prepare(
+        self, clip: DepthClip, bounds: Range, first: int = 0
+    ) -> Float32[np.ndarray, "T H W"]:
         """The encoder's input: normalised disparity with invalid pixels filled. Raises
-        `SourceError` for frames of another size, and for valid pixels that are not finite."""
+        `SourceError` for frames of another size, and for valid pixels that are not finite. `first`
+        is the number of the first frame, for errors."""
         clip = clip.require(DepthKind.DISPARITY)
         if clip.values.shape[1:] != self.codebook.size:
             raise SourceError(
@@ -209,7 +228,7 @@ class Codec:
                 remedy="mark it invalid: `DepthClip.of` does so",
             )
         images = self.codebook.normalisation.apply(values, bounds, clip.valid)
-        return fill_invalid(images, clip.valid)
+        return fill_invalid(images, clip.valid, range(first, first + len(images)))
 
     @torch.no_grad()
     def codes_of(self, images: Float32[Tensor, "T H W"]) -> UInt8[Tensor, "T h w"]:
@@ -267,13 +286,15 @@ def one_ahead(items: Iterable[T]) -> Generator[T]:
 
 
 def fill_invalid(
-    images: Float32[np.ndarray, "T H W"], valid: Bool[np.ndarray, "T H W"]
+    images: Float32[np.ndarray, "T H W"],
+    valid: Bool[np.ndarray, "T H W"],
+    numbers: Sequence[int],
 ) -> Float32[np.ndarray, "T H W"]:
     """Images with each invalid pixel replaced by the nearest valid one to its left, else to its
     right, else by the nearest row above that has any, else below.
 
     Local on purpose: a new hole changes only the codes around it. Raises `SourceError` for a frame
-    without any valid pixel.
+    without any valid pixel, by its number in the clip (`numbers`).
     """
     if valid.all():
         return images
@@ -281,7 +302,7 @@ def fill_invalid(
     if not rows.any(axis=1).all():
         frame = int(np.flatnonzero(~rows.any(axis=1))[0])
         raise SourceError(
-            f"frame {frame} of the clip has no valid depth pixel",
+            f"frame {numbers[frame]} of the clip has no valid depth pixel",
             remedy="leave this frame's episode out, or annotate it with an estimator",
         )
     columns = _nearest_marked(valid)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from depthtok.data import DepthClip
 from depthtok.stores.depth import StoredDepth
-from vqvae.codec import Codec, FrameGroup, one_ahead
+from vqvae.codec import GROUP, Codec, FrameGroup, one_ahead
 
 T = TypeVar("T")
 
@@ -36,9 +36,7 @@ def ahead(tasks: Iterable[Callable[[], T]], threads: int, most: int) -> Generato
 
 def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthClip]:
     """A clip as disparity, `size` frames at a time. A thread reads `read` frames (a multiple) per
-    call, because calls to the store have overhead, and stays one read ahead. Frames are unpacked in
-    small blocks, because memory for large ones would be newly mapped each time, and its page faults
-    cost more than the arithmetic.
+    call, because calls to the store have overhead, and stays one read ahead.
 
     Errors from reading are raised here, in order.
     """
@@ -47,9 +45,14 @@ def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthC
         for start in range(0, len(clip), read)
     )
     for future in ahead(reads, 1, 1):
-        rows = future.result()
-        for first in range(0, len(rows), size):
-            yield clip.unpacked(rows[first : first + size]).to_disparity()
+        yield from _disparity(clip, future.result(), size)
+
+
+def _disparity(clip: StoredDepth, rows: np.ndarray, size: int) -> Iterator[DepthClip]:
+    """Stored rows as disparity, `size` frames at a time: memory for more would be newly mapped each
+    time, and its page faults cost more than the arithmetic."""
+    for first in range(0, len(rows), size):
+        yield clip.unpacked(rows[first : first + size]).to_disparity()
 
 
 class CodesAhead:
@@ -92,8 +95,8 @@ class CodesAhead:
 
     def _read(self, clip: StoredDepth, start: int) -> Tensor:
         span = self._codec.codebook.normalisation.range_of(clip.disparity_quantiles)
-        depth = clip.read(start, min(start + self._codec.group, len(clip))).to_disparity()
-        return self._codec.staged(depth, span)
+        rows = clip.stored(start, min(start + self._codec.group, len(clip)))
+        return self._codec.staged(_disparity(clip, rows, GROUP), span, start)
 
     def _begun(self) -> Iterator[tuple[tuple[int, int], FrameGroup | BaseException]]:
         for (clip, start), future in zip(self._positions, self._futures, strict=True):

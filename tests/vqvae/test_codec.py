@@ -120,7 +120,7 @@ def test_nan_and_infinity_never_reach_the_network(codec):
 def test_invalid_pixels_are_filled_from_the_left_then_right_then_above_then_below():
     image = np.array([[[0, 0, 0], [1, 9, 2], [9, 5, 9], [9, 9, 9]]], np.float32)
     valid = np.array([[[0, 0, 0], [1, 0, 1], [0, 1, 0], [0, 0, 0]]], bool)
-    filled = fill_invalid(image, valid)
+    filled = fill_invalid(image, valid, range(1))
     assert filled[0].tolist() == [[1, 1, 2], [1, 1, 2], [5, 5, 5], [5, 5, 5]]
 
 

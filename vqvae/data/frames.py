@@ -254,7 +254,8 @@ def _normalised(
             _check_size(depth, size)
             values, valid = depth.values[picked], depth.valid[picked]
             images = normalisation.apply(values, bounds, valid)
-            yield pack(fill_invalid(images, valid), valid)
+            numbers = (start + picked).tolist()
+            yield pack(fill_invalid(images, valid, numbers), valid)
 
 
 def _check_size(depth: DepthClip, size: int) -> None:
