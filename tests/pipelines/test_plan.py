@@ -225,12 +225,12 @@ def test_episodes_are_counted_once():
 def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
     planned = plan(whole.stage("tokenize", tmp_path / "out"), RunOptions())
     assert planned.units == 60
-    assert (planned.gpu_rate.card, planned.gpu_rate.figure) == ("NVIDIA H200", 20_000)
+    assert (planned.gpu_rate.card, planned.gpu_rate.figure) == ("NVIDIA H200", 1_900)
     big = replace(planned, units=70_000_000)
     (line,) = (line for line in big.lines() if "H200" in line)
     assert line == (
-        "  about 58 min 20 s on one NVIDIA H200: 20,000 frames/s "
-        "(measured at commit c517193, without reading, python benchmarks/vq_rate.py)"
+        "  about 10 h 14 min on one NVIDIA H200: 1,900 frames/s "
+        "(measured at commit f9ab42b, python benchmarks/vq_rate.py)"
     )
     assert "  of another GPU divide by its own rate: make bench-gpu" in big.lines()
     assert not any("H200" in line for line in replace(big, gpu_rate=None).lines())
@@ -240,11 +240,11 @@ def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "figure", "origin"),
     [
-        ({"estimator": "vits"}, 526, "measured at commit c517193"),
+        ({"estimator": "vits"}, 578, "measured at commit f9ab42b"),
         ({"estimator": "vitl", "input_size": 518}, 158, "measured at commit c517193"),
         ({"estimator": "vitb"}, 320, "predicted"),
         ({"estimator": "vits", "input_size": 280}, None, None),
-        ({"estimator": "vits", "precision": "float16"}, 526, "measured at commit c517193"),
+        ({"estimator": "vits", "precision": "float16"}, 578, "measured at commit f9ab42b"),
         ({"estimator": "vits", "precision": "float32"}, None, None),
         ({"estimator": "tiny"}, None, None),
         ({"estimator": "dataset"}, None, None),
