@@ -162,8 +162,15 @@ class _Training:
         """How long `train` would take."""
         from vqvae.training.plan import plan
 
-        device, held_out = self.device, self.held_out
-        return plan(config, self.learn, out, device, held_out=held_out, twin=twin)
+        return plan(
+            config,
+            self.learn,
+            out,
+            self.device,
+            held_out=self.held_out,
+            twin=_twin(out) if twin else None,
+            resume=self.resume,
+        )
 
     def train(self, config: TokeniserConfig, out: Path, *, demo: bool) -> None:
         """Train into `out`. Raises `Stopped` where a signal ended it."""

@@ -50,7 +50,8 @@ def save(work: Path, trainer: Resumable, identity: str) -> None:
     write_atomic(work / FILE, blank.replace(_DIGEST + _BLANK, _DIGEST + digest, 1))
 
 
-def _read(file: Path) -> tuple[Mapping[str, str], dict[str, torch.Tensor]]:
+def _read(file: Path, identity: str) -> tuple[Mapping[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of the checkpoint of a run."""
     try:
         data = file.read_bytes()
         with safe_open(file, framework="pt") as opened:
@@ -62,6 +63,11 @@ def _read(file: Path) -> tuple[Mapping[str, str], dict[str, torch.Tensor]]:
         raise CorruptPart(f"{file} is damaged: {error}", remedy=_START_OVER) from error
     if not (_is_whole(data) if "format" in note else _is_whole_of_old(note, tensors)):
         raise CorruptPart(f"{file} was changed after it was written", remedy=_START_OVER)
+    if note.get("identity") != identity:
+        raise StaleStore(
+            f"{file} belongs to a training run with other settings, data or ranks",
+            remedy="use --no-resume to start over, or another --out",
+        )
     return note, tensors
 
 
@@ -95,6 +101,13 @@ def identity_of(work: Path) -> str | None:
         return None
 
 
+def step_of(work: Path, identity: str) -> int:
+    """The steps that the checkpoint in `work` has behind it; 0 where there is none. Raises as
+    `load` does."""
+    file = work / FILE
+    return int(_read(file, identity)[0]["step"]) if file.is_file() else 0
+
+
 def load(work: Path, trainer: Resumable, identity: str) -> bool:
     """Restore `trainer` from the checkpoint; returns whether there is one.
 
@@ -104,12 +117,7 @@ def load(work: Path, trainer: Resumable, identity: str) -> bool:
     file = work / FILE
     if not file.is_file():
         return False
-    note, tensors = _read(file)
-    if note.get("identity") != identity:
-        raise StaleStore(
-            f"{file} belongs to a training run with other settings, data or ranks",
-            remedy="use --no-resume to start over, or another --out",
-        )
+    note, tensors = _read(file, identity)
     try:
         _restore(trainer, tensors)
         trainer.step = int(note["step"])

@@ -6,16 +6,18 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from depthtok.errors import SourceError
+from torch import distributed as dist
+
 from depthtok.format import human_bytes, human_count, human_duration
+from depthtok.normalisation import Normalisation
 from vqvae.config import TokeniserConfig
 from vqvae.data.clips import ClipSource, lengths_of, spread_over
 from vqvae.data.frames import DepthCache
-from vqvae.data.ranges import fit_normalisation, require_one_kind
-from vqvae.data.sides import split
+from vqvae.training import checkpoint
+from vqvae.training.start import Start, start, work_of
 from vqvae.training.train import TokeniserTrainer
 
 CLIPS = 4  # of which frames are cached for the measurement
@@ -25,7 +27,7 @@ STEPS = 4  # that are timed, after one that warms up
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The estimated cost of a training from its beginning."""
+    """The estimated cost of a training, from where it was stopped."""
 
     out: str
     clips: int
@@ -36,22 +38,26 @@ class TrainingPlan:
     frame_seconds: float  # to read and normalise one
     frame_bytes: int
     step_seconds: float
-    trainings: int = 1  # 2 with the one that has no quantiser
+    remaining: tuple[int, ...]  # steps; a second training is the one that has no quantiser
     rank: int = 0  # of this process, where torchrun started several
 
     @property
     def seconds(self) -> float:
         """Of cache and steps of all trainings, without the evaluation."""
-        one = self.frames * self.frame_seconds + self.steps * self.step_seconds
-        return self.trainings * one
+        cache = self.frames * self.frame_seconds
+        return sum(cache + steps * self.step_seconds for steps in self.remaining if steps)
 
     def lines(self) -> list[str]:
         """The plan as text."""
+        if not any(self.remaining):
+            return [f"train-vqvae -> {self.out}: nothing is left to do: it is trained"]
         cache = self.frames * self.frame_seconds
-        times = f" {self.trainings} times" if self.trainings > 1 else ""
+        whole = self.steps * len(self.remaining)
+        behind = whole - sum(self.remaining)
+        times = f" {len(self.remaining)} times" if len(self.remaining) > 1 else ""
+        since = f", of which {behind:,} are done" if behind else ", from the beginning"
         return [
-            f"train-vqvae -> {self.out}: {self.steps:,} steps of {self.batch} crops{times}, "
-            "from the beginning",
+            f"train-vqvae -> {self.out}: {self.steps:,} steps of {self.batch} crops{times}{since}",
             f"  {human_count(self.clips)} clips; {human_count(self.frames)} of their frames are "
             f"cached: {human_bytes(self.frames * self.frame_bytes)}, {human_duration(cache)}",
             f"  about {human_duration(self.seconds)} on this {self.device}, "
@@ -66,29 +72,28 @@ def plan(
     device: str,
     *,
     held_out: Sequence[ClipSource] | None = None,
-    twin: bool = False,
+    twin: Path | None = None,
+    resume: bool = True,
 ) -> TrainingPlan:
-    """What `train` with the same arguments would take, from its beginning. Raises `ConfigError` and
-    `SourceError` for unsuitable data."""
-    require_one_kind([*sources, *(held_out or [])])
+    """What `train` with the same arguments would take, and with `twin` that of the same network
+    without a quantiser into there. Raises what `train` raises before its first step."""
+    trainings = [(config, out), *([(config.continuous(), twin)] if twin else [])]
+    starts = [
+        start(settings, sources, to, work_of(to), held_out=held_out, resume=resume)
+        for settings, to in trainings
+    ]
     training = config.training
-    learn = split(sources, training.held_out).learn if held_out is None else list(sources)
-    drawn = [source for source in learn if source.weight]
-    if not _frames(drawn):
-        raise SourceError("there are no clips to train on", remedy="give at least one depth store")
+    remaining = tuple(
+        0 if begin.finished else training.steps - _behind(begin, to, resume=resume)
+        for begin, (_, to) in zip(starts, trainings, strict=True)
+    )
+    learn, rule = starts[0].sides.learn, starts[0].rule
     frames = _frames(learn)  # those of weight 0 are cached, too
     wanted = min(frames, training.frames or frames)
-    rule = fit_normalisation(config.normalisation, config.metric_range, learn)
-    few = spread_over(drawn, CLIPS)
-    # As dense as in the training: depth is read by blocks, so frames far apart cost more.
-    some = round(_frames(few) * wanted / frames)
-    size, limit = config.network.size, min(max(some, CLIPS), FRAMES)
-    with tempfile.TemporaryDirectory(prefix="depthtok-plan-") as folder:
-        start = time.perf_counter()
-        cache = DepthCache.build(Path(folder), few, rule, size, limit)
-        frame_seconds = (time.perf_counter() - start) / len(cache)
-        trainer = TokeniserTrainer(_longer(config), cache, device)
-        step_seconds = _seconds_of_a_step(trainer)
+    measured = _Measured()
+    if any(remaining):
+        drawn = [source for source in learn if source.weight]
+        measured = _Measured.on(device, config, drawn, rule, wanted / max(frames, 1))
     return TrainingPlan(
         str(out),
         clips=sum(len(source.clips) for source in learn),
@@ -96,12 +101,43 @@ def plan(
         steps=training.steps,
         batch=training.batch,
         device=device,
-        frame_seconds=frame_seconds,
-        frame_bytes=cache.frames[0].nbytes,
-        step_seconds=step_seconds,
-        trainings=2 if twin else 1,
-        rank=trainer.rank,
+        **asdict(measured),
+        remaining=remaining,
+        rank=dist.get_rank() if dist.is_initialized() else 0,
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a few frames and steps took."""
+
+    frame_seconds: float = 0.0
+    frame_bytes: int = 0
+    step_seconds: float = 0.0
+
+    @classmethod
+    def on(
+        cls,
+        device: str,
+        config: TokeniserConfig,
+        drawn: Sequence[ClipSource],
+        rule: Normalisation,
+        share: float,
+    ) -> _Measured:
+        """On a device, with frames of a few clips, as dense as in the training, which takes this
+        share of all: depth is read by blocks, so frames far apart cost more."""
+        few = spread_over(drawn, CLIPS)
+        limit = min(max(round(_frames(few) * share), CLIPS), FRAMES)
+        with tempfile.TemporaryDirectory(prefix="depthtok-plan-") as folder:
+            begun = time.perf_counter()
+            cache = DepthCache.build(Path(folder), few, rule, config.network.size, limit)
+            frame_seconds = (time.perf_counter() - begun) / len(cache)
+            step_seconds = _seconds_of_a_step(TokeniserTrainer(_longer(config), cache, device))
+            return cls(frame_seconds, cache.frames[0].nbytes, step_seconds)
+
+
+def _behind(begin: Start, out: Path, *, resume: bool) -> int:
+    return checkpoint.step_of(work_of(out), begin.identity) if resume else 0
 
 
 def _frames(sources: Sequence[ClipSource]) -> int:

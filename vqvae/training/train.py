@@ -21,18 +21,17 @@ from torch.nn.utils import clip_grad_norm_
 
 from depthtok.disk.locks import writing
 from depthtok.disk.temporaries import sweep
-from depthtok.errors import ConfigError, SourceError, TrainingError
+from depthtok.errors import ConfigError, TrainingError
 from depthtok.normalisation import Normalisation
 from vqvae.config import TokeniserConfig, TrainOptions
 from vqvae.data.clips import ClipSource
 from vqvae.data.crops import Crops
-from vqvae.data.frames import FRAMES, INDEX, CropBatch, DepthCache, cache_key
-from vqvae.data.ranges import fit_normalisation, require_one_kind
-from vqvae.data.sides import Sides, split, split_before
+from vqvae.data.frames import FRAMES, INDEX, CropBatch, DepthCache
 from vqvae.model.losses import reconstruction
 from vqvae.model.model import Pass, Tokeniser
 from vqvae.quality.quality import Masks
 from vqvae.training import checkpoint, export
+from vqvae.training.start import start, work_of
 
 KMEANS_BATCHES = 16  # their latents initialise the codes
 _STREAM_TRAIN, _STREAM_KMEANS = 0, 1
@@ -183,22 +182,13 @@ def _train(
     masks: Masks | None,
     demo: bool,
 ) -> Path | None:
-    work = Path(options.work) if options.work else out.with_name(out.name + ".training")
-    require_one_kind([*sources, *(held_out or [])])
-    earlier = export.begun(out, work) if options.resume else None
-    sides = (
-        _split(config, sources, earlier)
-        if held_out is None
-        else Sides(list(sources), list(held_out))
-    )
-    learn = sides.learn
-    if not any(len(source.clips) for source in learn if source.weight):
-        raise SourceError("there are no clips to train on", remedy="give at least one depth store")
-    rule, identity = _identity(config, learn, earlier)
-    if options.resume and export.is_finished(out, identity):
+    work = Path(options.work) if options.work else work_of(out)
+    begin = start(config, sources, out, work, held_out=held_out, resume=options.resume)
+    if begin.finished:
         if not options.keep_work:  # of a process stopped right before this
             _clear(work)
         return out
+    learn, rule, identity = begin.sides.learn, begin.rule, begin.identity
     trainer = TokeniserTrainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
         checkpoint.load(work, trainer, identity)
@@ -209,7 +199,7 @@ def _train(
         trainer.crops.close()
     _require_equal_ranks(trainer)
     if trainer.rank == 0:
-        export.finish(out, trainer, rule, sides, identity, masks=masks, demo=demo)
+        export.finish(out, trainer, rule, begin.sides, identity, masks=masks, demo=demo)
         if not options.keep_work:
             _clear(work)
     if dist.is_initialized():
@@ -227,31 +217,6 @@ def _clear(work: Path) -> None:
         (work / name).unlink(missing_ok=True)
     with suppress(OSError):
         work.rmdir()
-
-
-def _split(config: TokeniserConfig, sources: Sequence[ClipSource], earlier: str | None) -> Sides:
-    """The clips that train and those that evaluate. A run (`earlier` is its identity) that began by
-    the rule of former versions goes on with it."""
-    training = config.training
-    if earlier is not None:
-        before = split_before(sources, training.held_out, training.seed)
-        if _identity(config, before.learn, earlier)[1] == earlier:
-            return before
-    return split(sources, training.held_out)
-
-
-def _identity(
-    config: TokeniserConfig, learn: Sequence[ClipSource], earlier: str | None
-) -> tuple[Normalisation, str]:
-    """How clips are normalised, and what identifies the training on them. A run (`earlier`) of a
-    depthtok whose identities did not count the parts of stores keeps its own."""
-    rule = fit_normalisation(config.normalisation, config.metric_range, learn)
-    size, frames = config.network.size, config.training.frames
-    identity, before = (
-        export.identity(config, cache_key(learn, rule, size, frames, parts=parts))
-        for parts in (True, False)
-    )
-    return rule, before if before == earlier else identity
 
 
 def _require_equal_ranks(trainer: TokeniserTrainer) -> None:

@@ -14,6 +14,7 @@ from tests.vqvae.synthetic import scenes, tiny
 from vqvae.config import TrainOptions
 from vqvae.data.clips import ClipSource
 from vqvae.data.sides import Sides, learnt_from, split, split_before
+from vqvae.training import start as starting
 from vqvae.training import train as training
 
 
@@ -55,7 +56,7 @@ def test_the_seed_no_longer_matters_and_every_data_set_is_judged():
     sources = [ClipSource(name, "f", scenes(4, frames=1)) for name in ("a", "b")]
     assert all(len(side.clips) for side in split(sources, 0.01).held_out)
     config = tiny()
-    runs = [training._split(config.with_training(seed=n), sources, None) for n in (0, 5)]
+    runs = [starting._split(config.with_training(seed=n), sources, None) for n in (0, 5)]
     assert keys(runs[0].held_out) == keys(runs[1].held_out)
 
 
@@ -114,7 +115,7 @@ def test_a_codebook_begun_by_the_former_rule_goes_on_with_it(tmp_path, source, s
     judged = keys(split_before([source], 0.3, 0).held_out)[0]
     assert judged != keys(split([source], 0.3).held_out)[0]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "split", lambda s, share: split_before(s, share, 0))
+        patch.setattr(starting, "split", lambda s, share: split_before(s, share, 0))
         assert len(codebook(tmp_path, source, stop)) == (stop or 6)
     assert len(codebook(tmp_path, source)) == (6 - stop if stop else 0)
     book = Codebook.load(tmp_path / "book")

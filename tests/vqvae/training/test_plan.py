@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from depthtok.errors import SourceError
+from depthtok.errors import SourceError, StaleStore
 from tests.vqvae.synthetic import scenes, tiny
 from vqvae.config import TrainOptions
 from vqvae.data.clips import ClipSource
@@ -16,7 +16,7 @@ from vqvae.training.train import train
 
 def test_a_plan_counts_what_the_training_would_take(tmp_path, source):
     planned = plan(tiny(50), [source], tmp_path / "cb", "cpu")
-    assert (planned.steps, planned.device, planned.trainings) == (50, "cpu", 1)
+    assert (planned.steps, planned.device, planned.remaining) == (50, "cpu", (50,))
     learnt = 5  # of six clips, one of which is held out
     assert (planned.clips, planned.frames) == (learnt, 12 * learnt)
     assert planned.frame_bytes == 64 * 64 * 2
@@ -25,10 +25,10 @@ def test_a_plan_counts_what_the_training_would_take(tmp_path, source):
 
 
 def test_the_time_is_that_of_cache_and_steps_of_each_training():
-    planned = TrainingPlan("cb", 9, 100, 50, 8, "cpu", 0.01, 8192, 0.5, trainings=2)
+    planned = TrainingPlan("cb", 9, 100, 50, 8, "cpu", 0.01, 8192, 0.5, (50, 50))
     assert planned.seconds == 2 * (100 * 0.01 + 50 * 0.5)
     text = "\n".join(planned.lines())
-    assert "50 steps of 8 crops 2 times" in text
+    assert "50 steps of 8 crops 2 times, from the beginning" in text
     assert "about 52 s on this cpu, 0.5 s a step" in text
 
 
@@ -46,8 +46,29 @@ def test_steps_are_timed_with_codes_and_to_the_last(tmp_path, source, monkeypatc
 
 
 def test_frames_are_no_more_than_the_training_takes(tmp_path, source):
-    planned = plan(tiny(6).with_training(frames=20), [source], tmp_path / "cb", "cpu", twin=True)
-    assert (planned.frames, planned.trainings) == (20, 2)
+    planned = plan(tiny(6).with_training(frames=20), [source], tmp_path / "cb", "cpu")
+    assert planned.frames == 20
+
+
+def test_what_is_done_is_left_out(tmp_path, source):
+    config, out, twin = tiny(6), tmp_path / "cb", tmp_path / "cb.continuous"
+    whole = plan(config, [source], out, "cpu", twin=twin)
+    assert whole.remaining == (6, 6)
+    steps = iter([False, True])
+    options = TrainOptions()
+    assert train(config, [source], out, options, should_stop=lambda: next(steps)) is None
+    stopped = plan(config, [source], out, "cpu", twin=twin)
+    assert stopped.remaining == (4, 6)
+    assert "6 steps of 8 crops 2 times, of which 2 are done" in stopped.lines()[0]
+    assert plan(config, [source], out, "cpu", resume=False).remaining == (6,)
+    with pytest.raises(StaleStore, match="other settings, data or ranks"):
+        plan(config.with_training(lr=1.0), [source], out, "cpu")
+    train(config, [source], out, options)
+    finished = plan(config, [source], out, "cpu")
+    assert (finished.remaining, finished.seconds) == ((0,), 0)
+    assert finished.lines() == [f"train-vqvae -> {out}: nothing is left to do: it is trained"]
+    with pytest.raises(StaleStore, match="codebook from other settings"):
+        plan(tiny(7), [source], out, "cpu")
 
 
 def test_stores_of_weight_0_are_cached_as_in_the_training(tmp_path, source):
