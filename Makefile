@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up all they need, in .venv, from a fresh clone with Python 3.11+.
 
 PYTHON ?= python3
+PROCESSES ?= 2
 BIN := .venv/bin
 
 .PHONY: demo test check coverage types docs interop bench-gpu format clean
@@ -9,7 +10,7 @@ demo: .venv/core
 	$(BIN)/depthtok demo
 
 test: .venv/dev
-	DEPTHTOK_COVERAGE=$(COVERAGE) $(BIN)/python -m pytest --ignore tests/tensorflow
+	DEPTHTOK_COVERAGE=$(COVERAGE) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --ignore tests/tensorflow
 	$(BIN)/python -m pytest tests/tensorflow
 
 check: .venv/dev
@@ -19,7 +20,7 @@ check: .venv/dev
 	$(MAKE) test COVERAGE=1
 
 # The share of lines that the tests run, in the processes that they start, too, at half as much CPU time
-# again: `make check` prints that of the tests' own process. TESTS="tests/vla" for some.
+# again: `make check` prints that of the tests' own processes. TESTS="tests/vla" for some.
 coverage: .venv/dev
 	rm -rf .coverage && mkdir .coverage
 	$(BIN)/coverage run -m pytest --ignore tests/tensorflow $(TESTS)

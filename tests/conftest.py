@@ -2,7 +2,8 @@
 
 DEPTHTOK_CHECK_CALLS=0 turns it off. How it works is in tests/checked/. A test that is marked
 `unchecked`, as torch.compile cannot trace checked functions, runs in a process of its own.
-DEPTHTOK_COVERAGE=1 prints at the end which share of the packages' lines was run.
+DEPTHTOK_COVERAGE=1 prints at the end which share of the packages' lines was run, by all processes
+that run tests (`--numprocesses`).
 """
 
 import os
@@ -15,8 +16,9 @@ import pytest
 
 CHECKED = str(Path(__file__).parent / "checked")
 
+given = os.environ.get("PYTHONPATH", "")
 if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "1") == "1":
-    paths = [CHECKED, os.environ.get("PYTHONPATH", "")]
+    paths = [CHECKED, given]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     sys.path.append(CHECKED)
 
@@ -25,6 +27,7 @@ if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "1") == "1":
     checked_calls.install()
 
 lines = None
+counted: list = []  # the lines of the other processes that run tests
 if os.environ.pop("DEPTHTOK_COVERAGE", "0") == "1":  # and not in the processes that tests start
     sys.path.append(CHECKED)
 
@@ -33,10 +36,30 @@ if os.environ.pop("DEPTHTOK_COVERAGE", "0") == "1":  # and not in the processes 
     lines = line_coverage.start()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Other processes run the tests, and begin with what this one was given."""
+    os.environ["PYTHONPATH"] = given
+    if lines is not None:
+        os.environ["DEPTHTOK_COVERAGE"] = "1"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if lines is not None and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["lines"] = line_coverage.lines_of(lines)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    if "lines" in (output := getattr(node, "workeroutput", {})):
+        counted.append(output["lines"])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lines is not None:
         terminalreporter.section("coverage")
-        terminalreporter.write_line(line_coverage.summary(lines))
+        every = [*counted, line_coverage.lines_of(lines)]
+        terminalreporter.write_line(line_coverage.summary(every))
 
 
 @pytest.fixture(scope="module", autouse=True)

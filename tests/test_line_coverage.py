@@ -26,8 +26,8 @@ print(json.dumps({
     "numbers": numbers,
     "refused": refused,
     "lines": counter.get_coverage()["files"]["depthtok/shuffle.py"],
-    "shares": line_coverage.shares(counter),
-    "summary": line_coverage.summary(counter),
+    "shares": line_coverage.shares([line_coverage.lines_of(counter)]),
+    "summary": line_coverage.summary([line_coverage.lines_of(counter)]),
 }))
 """
 

@@ -1,4 +1,4 @@
-"""The share of the packages' lines that the tests' own process runs, counted by SlipCover.
+"""The share of the packages' lines that the tests' own processes run, counted by SlipCover.
 
 What the tests start (commands, Ray's workers, tests marked `unchecked`) is not counted: each
 process would have to prepare its code anew. `make coverage` counts that, too, at 1.5 times the CPU
@@ -17,6 +17,7 @@ from slipcover import Slipcover
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("depthtok", "pipelines", "vqvae", "vla")
+Lines = dict[str, tuple[list[int], list[int]]]
 NEVER = -1  # are counts taken out of the code again: 8 ns a line are less than that would cost
 
 
@@ -48,22 +49,31 @@ def start() -> Slipcover:
     return counter
 
 
-def shares(counter: Slipcover) -> dict[str, tuple[int, int]]:
-    """Of each package: lines that were run, and all lines, those of files never imported too."""
-    counts = dict.fromkeys(PACKAGES, (0, 0))
-    for path, lines in counter.get_coverage()["files"].items():
+def lines_of(counter: Slipcover) -> Lines:
+    """The numbers of the lines that were run, and of those that were not, of every file."""
+    files = counter.get_coverage()["files"]
+    return {path: (f["executed_lines"], f["missing_lines"]) for path, f in files.items()}
+
+
+def shares(counts: Sequence[Lines]) -> dict[str, tuple[int, int]]:
+    """Of each package: lines that were run by any of the processes that counted, and all lines,
+    those of files never imported too."""
+    totals = dict.fromkeys(PACKAGES, (0, 0))
+    for path in {path for lines in counts for path in lines}:
         package = (ROOT / path).relative_to(ROOT).parts[0]
-        run, every = counts[package]
-        executed = len(lines["executed_lines"])
-        counts[package] = run + executed, every + executed + len(lines["missing_lines"])
-    return counts
+        parts = [lines[path] for lines in counts if path in lines]
+        executed = {number for part in parts for number in part[0]}
+        every = executed | {number for part in parts for number in part[1]}
+        run, known = totals[package]
+        totals[package] = run + len(executed), known + len(every)
+    return totals
 
 
-def summary(counter: Slipcover) -> str:
+def summary(counts: Sequence[Lines]) -> str:
     """The shares, in a line."""
-    counts = shares(counter)
-    run, every = (sum(column) for column in zip(*counts.values(), strict=True))
-    by_package = ", ".join(f"{name} {100 * a / b:.1f} %" for name, (a, b) in counts.items())
+    totals = shares(counts)
+    run, every = (sum(column) for column in zip(*totals.values(), strict=True))
+    by_package = ", ".join(f"{name} {100 * a / b:.1f} %" for name, (a, b) in totals.items())
     return (
         f"coverage: {100 * run / every:.1f} % of {every:,} lines ({by_package}), "
         "without the processes that tests start"
