@@ -45,6 +45,7 @@ class Plan:
     sharded: bool = False  # whether this is the plan of one job of several
     bytes_at_most: bool = False  # whether `bytes` are those before packing
     parts_of_all: int = 0  # in the plan of one job of several: the parts that they share
+    parts_absent: int = 0  # that cannot be made now: their files are not there
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -89,8 +90,9 @@ class Plan:
 
     def _sharing(self) -> Iterator[str]:
         """How many jobs have something to do, where that is not plain."""
-        jobs = self.parts_of_all if self.sharded else self.parts + self.parts_there
-        idle = self.sharded and not self.parts + self.parts_there
+        share = self.parts + self.parts_there + self.parts_absent
+        jobs = self.parts_of_all if self.sharded else share
+        idle = self.sharded and not share
         if jobs == 1 and (self.parts or idle):
             yield "  one part: one job makes all of it; more would find nothing to do"
         elif jobs > 1 and idle:
@@ -131,6 +133,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         sharded=options.shard is not None,
         bytes_at_most=probe is not None and probe.at_most,
         parts_of_all=len(shared) if options.shard else 0,
+        parts_absent=len(absent),
     )
 
 

@@ -108,7 +108,7 @@ def _fused(stage: AnnotateStage, codebook: Path) -> FusedStage:
 
 
 def _plan(stage: AnnotateStage, codebook: Path | None, options: RunOptions) -> Outcome | Plan:
-    """The plan of the stage; fetches nothing."""
+    """The plan of the stage; fetches no network, as large ones take long."""
     from pipelines.annotate.unmeasured import to_plan
     from pipelines.depth.here import only_here
 

@@ -239,7 +239,8 @@ def _require_same_size(depth_px: int, tokeniser_px: int) -> None:
     if depth_px not in (0, tokeniser_px):  # 0: that of the frames, not known yet
         raise ConfigError(
             f"[annotate] makes depth of {depth_px} px, [train-vqvae] takes {tokeniser_px} px",
-            remedy=f"write size = {depth_px} into both, or leave both out",
+            remedy=f"leave [annotate] size out, or write {tokeniser_px} there; [train-vqvae] takes "
+            "16 times a power of two (128, 256, 512)",
         )
 
 

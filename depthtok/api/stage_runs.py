@@ -37,11 +37,19 @@ def carry_out(stage: Stage, options: RunOptions) -> Outcome | Plan:
     from pipelines.run import run
 
     if options.plan:
-        from pipelines.plan import plan
-
-        return plan(stage, options)
+        return planned(stage, options)
     with stoppable():
         return run(stage, options)
+
+
+def planned(stage: Stage, options: RunOptions) -> Plan:
+    """The plan of a stage. Raises `StaleStore` and `OutputError` for what lies in its place, as the
+    stage itself would."""
+    from depthtok.stores.filling import require_fitting
+    from pipelines.plan import plan
+
+    require_fitting(stage.out, stage.spec)
+    return plan(stage, options)
 
 
 def codebook_with_verdict(path: Path) -> tuple[Codebook, dict]:
@@ -80,9 +88,7 @@ def open_episodes(
     stage = _conversion(source, converted, schema)
     how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
     if options.plan and not (is_store(converted) and not EpisodeStore(converted).missing()):
-        from pipelines.plan import plan
-
-        return plan(stage, replace(how, plan=True))
+        return planned(stage, replace(how, plan=True))
     with stoppable():
         outcome = run(stage, how)
     announce(with_schema(outcome, stage) if isinstance(stage, Converting) else outcome)
@@ -107,9 +113,12 @@ def _conversion(source: Path, converted: Path, schema: str) -> Stage:
         return stage
     videos = VideoStage(source, converted)
     if videos.films and (names := videos.depth_videos):
-        warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
-    if others := other_files(source):
-        warn(f"{len(others):,} files are left out, being no images or videos (first: {others[0]})")
+        videos_are = "1 depth video is" if len(names) == 1 else f"{len(names)} depth videos are"
+        warn(f"{videos_are} left out, being no pictures (first: {names[0]})")
+    others, first = other_files(source)
+    if others:
+        files = "1 file is" if others == 1 else f"{others:,} files are"
+        warn(f"{files} left out, being no images or videos (first: {first})")
     return videos
 
 

@@ -25,9 +25,7 @@ def after_finetuning(
     source_root: Path | None,
 ) -> str:
     """The command that estimates depth with new weights, of the episodes that they learnt from."""
-    from depthtok.stores.spec import read_spec
-
-    episodes = read_spec(depth).place.get("episodes", "EPISODES")
+    episodes = episodes_behind(depth)
     out = weights.with_name(f"{weights.stem}-depth")
     moved = ("--source-root", source_root) if source_root else ()
     network = ("--estimator", estimator, "--weights", weights)
@@ -41,27 +39,42 @@ def after_codebook(depth: Path, codebook: Path, codes: Path) -> str:
     return typed("tokenize", depth, "--codebook", codebook, "--out", codes, *partial(depth))
 
 
-def after_codes(episodes: str | Path, codes: Path) -> str:
+def after_codes(episodes: Path, codes: Path) -> str:
     """The command that trains on codes; for episodes without actions, such as videos, the one that
     shows what the codes are worth."""
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.spec import is_store
 
-    if is_store(Path(episodes)) and not EpisodeStore(Path(episodes)).action_dim:
+    if is_store(episodes) and not EpisodeStore(episodes).action_dim:
         return typed("decode", codes, "--out", codes.parent / "decoded", *partial(codes))
-    stores = ("--episodes", _as_from_here(Path(episodes)), "--codes", codes)
+    stores = ("--episodes", _as_from_here(episodes), "--codes", codes)
     unfinished = ("--set", "partial=true") if partial(episodes, codes) else ()
     out = codes.parent / "policy"
     return typed("train-vla", *stores, "--preset", "tiny", "--out", out, *unfinished)
 
 
+def episodes_behind(store: Path) -> Path:
+    """The EpisodeStore itself, or where that of depth lies now; a placeholder where it is not
+    known."""
+    from depthtok.remote.location import located
+    from depthtok.stores.store import Store
+
+    opened = Store(store)
+    if opened.spec.type == "episodes":
+        return store
+    if "episodes" not in opened.spec.place:
+        return Path("EPISODES")
+    return located(opened.source("episodes"))
+
+
 def partial(*sources: str | Path) -> tuple[str, ...]:
     """The flag without which a command refuses stores that lack parts; () where none lacks any. A
     path where no store lies, such as a placeholder, lacks nothing."""
+    from depthtok.remote.location import located
     from depthtok.stores.spec import is_store
     from depthtok.stores.store import Store
 
-    stores = (path for path in sources if is_store(Path(path)))
+    stores = (path for path in map(located, sources) if is_store(path))
     return ("--partial",) if any(Store(path).missing() for path in stores) else ()
 
 

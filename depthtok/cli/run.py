@@ -19,7 +19,7 @@ def tell(whole: WholeRun | RunPlan) -> int:
     """What is not whole; of a plan, what is not known yet."""
     if isinstance(whole, RunPlan):
         for name, path in whole.waiting.items():
-            say(f"{name}: planned once {path} is there")
+            say(f"{name}: planned once {path} is whole")
         return 0
     if whole.exit_code:
         say("", *whole.failed)

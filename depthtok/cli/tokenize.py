@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthtok.api.tokenize import tokenize
-from depthtok.cli.next_step import after_codes
+from depthtok.cli.next_step import after_codes, episodes_behind
 from depthtok.cli.options import Command
 from depthtok.cli.stage_results import tell_stage
 
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 def tell(outcome: Outcome | Plan, depth: Path, out: Path, *, json: bool) -> int:
     """Codes, or the plan."""
 
-    def then() -> str:
-        from depthtok.stores.spec import read_spec
-
-        spec = read_spec(depth)
-        episodes = depth if spec.type == "episodes" else spec.place.get("episodes", "EPISODES")
-        return after_codes(Path(episodes), out)
-
-    return tell_stage(outcome, then, json=json)
+    return tell_stage(outcome, lambda: after_codes(episodes_behind(depth), out), json=json)
 
 
 COMMAND = Command(tokenize, tell)

@@ -6,7 +6,9 @@ import re
 
 GUESSED = "check: a guess by dtype"  # the comment, as drafts write it
 
-_CAMERA = re.compile(r"^[ \t]*\[\[[ \t]*camera[ \t]*\]\](.*?)(?=^[ \t]*\[|\Z)", re.M | re.S)
+# An array's rows, which may look like it, have commas.
+_TABLE = r"^[ \t]*\[{1,2}[ \t]*[A-Za-z0-9_.\"'-]+[ \t]*\]{1,2}[ \t]*(?:#.*)?$"
+_CAMERA = re.compile(rf"^[ \t]*\[\[[ \t]*camera[ \t]*\]\](.*?)(?={_TABLE}|\Z)", re.M | re.S)
 _NAME = re.compile(r"""^[ \t]*name[ \t]*=[ \t]*["']([^"'\n]*)["']""", re.M)
 _UNIT = re.compile(rf"^[ \t]*depth_unit[ \t]*=[^#\n]*#[ \t]*{re.escape(GUESSED)}", re.M)
 

@@ -131,16 +131,18 @@ def films(folder: Path) -> list[VideoEpisode]:
     return sorted(episodes, key=lambda film: _natural_order(film.name))
 
 
-def other_files(folder: Path) -> list[str]:
-    """What `films` leaves out below a folder: neither images nor videos, and not hidden; sorted."""
+def other_files(folder: Path) -> tuple[int, str]:
+    """How many files `films` leaves out below a folder, and the first of them: neither images nor
+    videos, not hidden, and of no store."""
     if folder.is_file():
-        return []
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for inside in _folders(folder, set())
-        for path in inside.iterdir()
-        if path.name[0] != "." and path.is_file() and path.suffix.lower() not in (*IMAGES, *VIDEOS)
-    )
+        return 0, ""
+    count, first = 0, ""
+    for path in (path for inside in _folders(folder, set()) for path in inside.iterdir()):
+        hidden = path.name[0] == "."
+        if not hidden and path.suffix.lower() not in (*IMAGES, *VIDEOS) and path.is_file():
+            name = path.relative_to(folder).as_posix()
+            count, first = count + 1, min(first or name, name)
+    return count, first
 
 
 def is_video(path: Path) -> bool:
@@ -178,8 +180,8 @@ def _is_depth_feature(about: object) -> bool:
 
 
 def _folders(folder: Path, visited: set[Path]) -> Iterator[Path]:
-    """A folder and all below it, each once even if links lead back up."""
-    if folder.resolve() in visited:
+    """A folder and all below it, each once even if links lead back up, without stores (Zarr)."""
+    if folder.resolve() in visited or (folder / "zarr.json").is_file():
         return
     visited.add(folder.resolve())
     yield folder

@@ -147,6 +147,12 @@ def write_meta(path: str | Path, meta: Mapping[str, Any]) -> Path:
     return Path(path)
 
 
+def fingerprint_at(path: Path) -> str:
+    """The fingerprint of the codebook in a directory, of which the weights are not read. Raises as
+    `Codebook.load` does."""
+    return fingerprint(_read_meta(path))
+
+
 def _read_meta(path: Path) -> dict[str, Any]:
     file = path / META
     if not file.is_file() or not (path / WEIGHTS).is_file():

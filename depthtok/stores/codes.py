@@ -23,7 +23,7 @@ from depthtok.errors import (
 from depthtok.json_values import value_of, values_of
 from depthtok.remote.snapshots import here
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.codebook import Codebook
+from depthtok.stores.codebook import META, Codebook, fingerprint_at
 from depthtok.stores.spec import ROOT, ROOT_REMEDY, as_size
 from depthtok.stores.store import Store
 
@@ -86,6 +86,11 @@ class CodeStore(Store):
         codebook = Codebook.load(path)
         self.require_codebook(codebook.fingerprint)
         return codebook
+
+    def is_source(self, path: Path, what: str) -> bool:
+        if what != "codebook":
+            return super().is_source(path, what)
+        return (path / META).is_file() and fingerprint_at(path) == self.codebook
 
     def __contains__(self, key: EpisodeKey) -> bool:
         return self.find(key) is not None

@@ -38,21 +38,30 @@ def create(path: Path, spec: StoreSpec) -> None:
     """Makes the store's directory, or checks that the one there was made with the same settings.
     Raises `OutputError` for a directory of other things."""
     path, text = Path(path), group_json(spec.attributes())
+    require_fitting(path, spec)
     with output_errors(path):
-        is_empty = _names(path) <= {"parts"} and not _names(path / "parts")  # new, or just begun
-        if not is_empty and not is_store(path):
-            raise OutputError(
-                f"{path} is not empty and not a depthtok store", remedy="choose another --out"
-            )
         make_directory(path / "parts")
     if not write_new(path / ROOT, text):
         present = read_spec(path)
-        if not is_unmade(path):
+        if not is_unmade(path):  # by another process, since
             require_same(path, present, spec)
         if (present.place, present.fingerprint) != (spec.place, spec.fingerprint):
             write_atomic(path / ROOT, text)
     if not parts_root_is_sound(path):
         write_atomic(path / "parts" / ROOT, group_json({}))
+
+
+def require_fitting(path: Path, spec: StoreSpec) -> None:
+    """Raises `StaleStore` where `path` holds parts that were made with other settings,
+    `OutputError` for a directory of other things. Makes nothing."""
+    with output_errors(path):
+        is_empty = _names(path) <= {"parts"} and not _names(path / "parts")  # new, or just begun
+    if not is_empty and not is_store(path):
+        raise OutputError(
+            f"{path} is not empty and not a depthtok store", remedy="choose another --out"
+        )
+    if (path / ROOT).is_file() and not is_unmade(path):
+        require_same(path, read_spec(path), spec)
 
 
 def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> StoreSpec:

@@ -70,17 +70,20 @@ class Store:
         return value_of(self.about, "dataset", str)
 
     def source(self, what: str) -> Path:
-        """The path of what the store was made from: as it was, or beside this store by the same
-        name, where both have moved. Another store of that name is not taken; who opens a codebook
-        compares its fingerprint. Raises `StoreError` if it is not known."""
+        """The path of what the store was made from: as it was recorded, or beside this store by the
+        same name, where both have moved; the one that holds it still, by its fingerprint. What is
+        in neither place is said to be where it was. Raises `StoreError` if that is not known."""
         recorded = self.spec.source(what)
-        beside = self.path.parent / recorded.name
-        if recorded.exists() or not beside.is_dir():
-            return recorded
-        with suppress(DepthtokError):  # a damaged one is not known to be it
-            if not is_store(beside) or read_spec(beside).fingerprint == self.spec.upstream:
-                return beside
+        for path in (recorded, self.path.absolute().parent / recorded.name):
+            with suppress(DepthtokError):  # a damaged one is not known to be it
+                if self.is_source(path, what):
+                    return path
         return recorded
+
+    def is_source(self, path: Path, what: str) -> bool:
+        """Whether a path holds what the store was made from, directly. Raises `StoreError` for a
+        damaged one."""
+        return is_store(path) and read_spec(path).fingerprint == self.spec.upstream
 
     @cached_property
     def part_names(self) -> list[str]:

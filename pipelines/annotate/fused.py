@@ -24,8 +24,10 @@ from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import Part
 from depthtok.stores.spec import StoreSpec
 from pipelines import tokenize
+from pipelines.annotate.medians import NOTED, medians_of, noted_medians
 from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import TokenizeConfig
 from pipelines.convert.changes import ImageWatch
@@ -87,6 +89,10 @@ class FusedStage:
         """Tells which parts cannot be made now, because their images are not there."""
         return self.annotate.watch()
 
+    def median_depth(self, parts: Sequence[Part]) -> tuple[dict[str, float], list[str]]:
+        """As `MakesDepth.median_depth`; of parts that an earlier version made it is not known."""
+        return self.annotate.judged(noted_medians(parts))
+
     def arrays(self) -> Mapping[str, ArraySpec]:
         return codes.array_specs(self.cameras, self.codebook.grid)
 
@@ -101,6 +107,8 @@ class FusedStage:
             depth = DepthStore(spill)
             part = depth.part(str(work.name))
             writer.meta.update({k: v for k, v in part.meta.items() if k != "absent"})
+            if medians := medians_of(depth, part):
+                writer.meta[NOTED] = medians
             tokenize.encode_part(
                 codec, self.config, depth, part, self.cameras, writer, lambda *_, **__: None
             )

@@ -17,21 +17,42 @@ from pipelines.depth.reach import OUT_OF_REACH, within_reach
 
 MOST_PARTS = 64  # looked at, evenly spaced: the cost is the same for a store of any size
 MEDIAN = QUANTILES.index(0.5)
+NOTED = "median_depths_m"  # `medians_of`, in the meta of parts whose depth is not kept
 
 
 def median_depths(store: DepthStore, parts: Sequence[Part]) -> dict[str, float]:
     """By camera, m: of each episode in at most `MOST_PARTS` of the parts the median of its valid
     depth, of those the median. Cameras without valid depth are left out; {} where depth is not in
     metres. Reads the table of quantiles only."""
-    if store.kind is not DepthKind.METRES:
-        return {}
-    looked_at = parts[:: math.ceil(len(parts) / MOST_PARTS) or 1]
-    medians: dict[str, list[float]] = {camera: [] for camera in store.cameras}
-    for part in looked_at:
+    return _medians([medians_of(store, part) for part in _some(parts)])
+
+
+def noted_medians(parts: Sequence[Part]) -> dict[str, float]:
+    """The same of parts that noted it as their depth was dropped (`NOTED`)."""
+    return _medians([part.meta.get(NOTED, {}) for part in _some(parts)])
+
+
+def medians_of(store: DepthStore, part: Part) -> dict[str, list[float]]:
+    """By camera: the median depth of each episode of a part that has valid depth, m. {} where it is
+    not in metres."""
+    medians: dict[str, list[float]] = {}
+    if store.kind is DepthKind.METRES:
         for clip in store.clips_of(part, store.cameras):
-            medians[clip.camera].append(clip.quantiles[MEDIAN])
-    valid = {camera: [m for m in values if m == m] for camera, values in medians.items()}
-    return {camera: float(np.median(values)) for camera, values in valid.items() if values}
+            if (median := clip.quantiles[MEDIAN]) == median:
+                medians.setdefault(clip.camera, []).append(median)
+    return medians
+
+
+def _some(parts: Sequence[Part]) -> Sequence[Part]:
+    return parts[:: math.ceil(len(parts) / MOST_PARTS) or 1]
+
+
+def _medians(several: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    cameras = dict.fromkeys(camera for medians in several for camera in medians)
+    values = {
+        camera: [m for medians in several for m in medians.get(camera, ())] for camera in cameras
+    }
+    return {camera: float(np.median(those)) for camera, those in values.items()}
 
 
 def unlikely(
@@ -64,4 +85,4 @@ def in_words(medians: Mapping[str, float]) -> str:
 
 
 def _rounded(metres: float) -> str:
-    return f"{metres:.3g}" if metres < 1000 else f"{metres:,.0f}"
+    return f"{metres:.3g}" if metres < 999.5 else f"{metres:,.0f}"

@@ -24,12 +24,13 @@ from depthtok.stores.lineage import exported_from
 from depthtok.stores.origin import FRAMES, frames_of
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName
-from depthtok.stores.spec import ROOT, StoreSpec, read_spec
+from depthtok.stores.spec import StoreSpec
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.annotate.exported import estimated_before
 from pipelines.annotate.focal import require_focal
 from pipelines.annotate.medians import median_depths, unlikely
 from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
+from pipelines.annotate.recorded import recorded_estimator
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
 from pipelines.convert.changes import ImageWatch
@@ -97,17 +98,9 @@ class AnnotateStage:
         _ = self.cameras  # a wrong name is said before weights are looked for
         if find(self.config.estimator).needs_focal and not self.config.focal_px:
             require_focal(self.episodes, self.cameras)
-        estimator = self.load_estimator(self._made_with())
+        recorded = recorded_estimator(self.out)
+        estimator = self.load_estimator(dict(recorded.settings) if recorded else None)
         return estimator.spec, getattr(estimator, "origin", None)
-
-    def _made_with(self) -> Mapping[str, str] | None:
-        """The estimator's settings in the store at `out`; None where no part of one is made."""
-        if not (self.out / ROOT).is_file() or filling.is_unmade(self.out):
-            return None
-        what = read_spec(self.out).what
-        of_depth = what.get("depth_what", what)  # of codes, that of their depth
-        recorded = of_depth.get("estimator") if isinstance(of_depth, Mapping) else None
-        return dict(recorded["settings"]) if recorded else None
 
     def load_estimator(self, made_with: Mapping[str, str] | None = None) -> DepthEstimator:
         """The estimator, ready to use. What its store is `made_with`, if anything, is settled:
@@ -264,7 +257,10 @@ class AnnotateStage:
 
     def median_depth(self, parts: Sequence[Part]) -> tuple[dict[str, float], list[str]]:
         """As `MakesDepth.median_depth`."""
-        medians = median_depths(DepthStore(self.out), parts)
+        return self.judged(median_depths(DepthStore(self.out), parts))
+
+    def judged(self, medians: dict[str, float]) -> tuple[dict[str, float], list[str]]:
+        """Median depths of its estimator, with warnings about them."""
         of_data_set = self.config.estimator == "dataset"
         return medians, unlikely(medians, self.episodes, of_data_set=of_data_set)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from depthtok.data import SHIFT, DepthKind, EstimatorSpec
 from depthtok.errors import DepthtokError, MissingPackage, WeightsNotHere
+from pipelines.annotate.recorded import recorded_estimator
 from pipelines.annotate.stage import AnnotateStage
 from pipelines.depth.origin import WeightsOrigin
 from pipelines.depth.registry import find
@@ -24,8 +25,11 @@ class UnmeasuredStage(AnnotateStage):
 
     @property
     def _described(self) -> tuple[EstimatorSpec, WeightsOrigin | None]:
-        """The estimator as far as its name says it: the hash of its weights is not known."""
-        config = self.config
+        """The estimator as the store at `out` has it, where it is of the same name; else as far as
+        the name says it: the hash of its weights is not known."""
+        config, recorded = self.config, recorded_estimator(self.out)
+        if recorded and recorded.name == config.estimator:
+            return recorded, None
         kind = find(config.estimator).kind or config.frame.kind or DepthKind.DISPARITY
         settings = ((SHIFT, repr(float(config.shift))),)
         return EstimatorSpec(config.estimator, DepthKind(kind), weights="", settings=settings), None

@@ -39,7 +39,7 @@ _FLAGS = {
     "codebook": "the codebook of RUN",
     "judged_by": "--codebook",
     "versions": "versions of the simulator",
-    "software": "versions of torch, depthtok or Mesa",
+    "software": "versions of torch, depthtok or Mesa, or numpy's kernels (OPENBLAS_CORETYPE)",
     "meaning": "what the policy's actions mean (--gripper)",
     "accepted": "--accept",
     "replan_steps": "--set replan_steps",
@@ -134,6 +134,8 @@ class Evaluation:
         """The keys in which the existing evaluation differs. Weights are identified by their
         digests, not by path; more trials and another number of videos are allowed."""
         card, existing = _told(json.loads(json.dumps(self.card))), _told(existing)
+        if {"software"} <= card.keys() & existing.keys():  # older cards name less of it
+            card["software"] = {name: card["software"].get(name) for name in existing["software"]}
         free = {"videos"} | ({"policy"} if "weights" in card else set())
         lacking = {"software", "meaning", "accepted", "different_states"}
         free |= {"chosen_by"} | (lacking - existing.keys())  # as older cards lack them

@@ -8,9 +8,11 @@ from depthtok.errors import WeightsError
 from depthtok.stores.codebook import Codebook
 from pipelines.depth.hf import models
 from pipelines.depth.vida import weights
+from pipelines.rates import RATES
 from tests.commands.trainings import DEMO, call
 
 FRAMES = 6 * 4 * 2
+VITS = next(rate for rate in RATES if rate.job == "annotate vits")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,7 @@ def test_a_plan_takes_no_weights(stores, tmp_path, no_weights):
     plan = planned(stores, tmp_path / "depth")
     assert (plan["parts"], plan["episodes"], plan["units"]) == (3, 6, FRAMES)
     assert (plan["seconds"], plan["bytes"]) == (None, FRAMES * 256 * 256 * 2)
-    assert plan["gpu_rate"]["figure"] == 526
+    assert plan["gpu_rate"]["figure"] == VITS.figure
     assert no_weights == []
 
 
@@ -48,7 +50,7 @@ def test_it_says_what_is_not_measured_and_why(stores, tmp_path):
     assert lines[0].endswith(": 3 parts to make, 0 done")
     assert lines[2] == "  shared by 3 jobs at most (--shard 1/3): a part is one job's"
     assert lines[3].startswith("  at most 6.3 MB to write, unpacked; ")
-    assert "on one NVIDIA H200: 526 frames/s (measured at commit" in lines[4]
+    assert f"on one NVIDIA H200: {VITS.figure:,} frames/s (measured at commit" in lines[4]
     said = "  this machine's rate is not measured: no weights of vits here (get video_depth_"
     assert lines[6].startswith(said)
     assert lines[6].endswith("give its path with --weights)")

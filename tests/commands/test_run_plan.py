@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from depthtok import annotate, convert
 from depthtok.api.run import Description, planned, prepared
 from depthtok.cli.main import app
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, StaleStore
 
 SAMPLE = str(files("depthtok") / "sample" / "libero_sample")
 
@@ -54,9 +54,21 @@ def test_steps_with_their_inputs_are_planned(tmp_path):
     assert result.exit_code == 0, result.output
     told = result.output
     assert "[3/5] train-vqvae\ntrain-vqvae -> " in told
-    assert f"[4/5] tokenize sample: planned once {out / 'codebook'} is there" in told
-    assert f"[5/5] train-vla: planned once {sample / 'codes'} is there" in told
+    assert f"[4/5] tokenize sample: planned once {out / 'codebook'} is whole" in told
+    assert f"[5/5] train-vla: planned once {sample / 'codes'} is whole" in told
     assert files_below(out) == before
+
+
+def test_a_store_of_other_settings_is_refused_by_the_plan_as_by_the_run(tmp_path):
+    sample = tmp_path / "sample"
+    convert(SAMPLE, out=sample / "episodes")
+    annotate(sample / "episodes", out=sample / "depth", estimator="dataset", size=64, limit=1)
+    depth = {"out": sample / "depth", "size": 128}
+    for estimator, plan in (("dataset", False), ("dataset", True), ("vits", True)):
+        with pytest.raises(StaleStore, match=r"was made differently: .*64 there, 128 now"):
+            annotate(sample / "episodes", **depth, estimator=estimator, plan=plan)
+    with pytest.raises(StaleStore, match="was made differently"):
+        planned(described(tmp_path, annotate={"estimator": "dataset", "size": 128}))
 
 
 def files_below(folder: Path) -> set[Path]:

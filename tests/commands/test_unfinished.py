@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from depthtok.api.audit_depth import DepthAudit
 from depthtok.api.verify import Verification
 from depthtok.cli import audit_depth, verify
-from depthtok.cli.next_step import after_convert, after_finetuning
+from depthtok.cli.next_step import after_convert, after_finetuning, partial
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.verify import Finding
 from depthtok.testing import make_rlds
@@ -131,3 +132,24 @@ def test_many_parts_that_are_lacking_take_one_line(capsys):
         "S lacks 998 of 1,000 parts (the first: train-00001-of-01000)",
     ]
     assert len(lines) == 3
+
+
+def test_after_a_move_the_episodes_are_named_where_they_lie_now(unfinished, tmp_path):
+    out, _ = unfinished
+    for name in ("episodes", "depth"):
+        shutil.copytree(out / name, tmp_path / name)
+    away = (out / "episodes").rename(out / "away")
+    try:
+        words = next_of(
+            *("tokenize", tmp_path / "depth", "--codebook", DEMO, "--out", tmp_path / "codes"),
+            PARTIAL,
+        )
+    finally:
+        away.rename(out / "episodes")
+    assert words[: words.index("--codes")] == ["train-vla", "--episodes", f"{tmp_path}/episodes"]
+
+
+def test_a_store_at_a_url_that_is_not_finished_is_known_to_be(unfinished, tmp_path):
+    url = (tmp_path / "bucket" / "depth").as_uri()
+    call("copy", unfinished[0] / "depth", url)
+    assert partial(url) == partial(Path(url)) == (PARTIAL,)

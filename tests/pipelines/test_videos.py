@@ -126,9 +126,11 @@ def test_films_that_were_mended_are_made_again_and_no_others(folder, tmp_path):
 
 
 def test_what_is_neither_image_nor_video_is_said_to_be_left_out(folder, tmp_path):
-    assert other_files(folder) == ["notes.txt"]  # beside its films, and a hidden folder
+    assert other_files(folder) == (1, "notes.txt")  # beside its films, and a hidden folder
     result = command("annotate", folder, "--out", tmp_path / "depth", *SMALL)
-    assert "1 files are left out, being no images or videos (first: notes.txt)" in result.output
+    assert "1 file is left out, being no images or videos (first: notes.txt)" in result.output
+    command("annotate", folder, "--out", folder / "depth", *SMALL)
+    assert other_files(folder) == (1, "notes.txt"), "stores are none of them"
 
 
 def test_a_store_keeps_its_set_of_films(folder, tmp_path):
@@ -304,7 +306,7 @@ def test_depth_videos_of_a_lerobot_data_set_are_no_pictures(tmp_path, stated):
     root = lerobot(tmp_path / "set", stated=stated)
     result = command("annotate", root / "videos", "--out", tmp_path / "depth", *SMALL)
     assert result.exit_code == 0, result.output
-    assert "1 depth videos are left out" in result.output
+    assert "1 depth video is left out" in result.output
     store = EpisodeStore(tmp_path / "depth.episodes")
     assert [e.instruction() for e in store] == ["observation.images.top/chunk-000/file-000.mkv"]
     only = root / "videos" / "observation.depth.top"

@@ -129,9 +129,9 @@ class _Measured:
         few = spread_over(drawn, CLIPS)
         limit = min(max(round(_frames(few) * share), CLIPS), FRAMES)
         with tempfile.TemporaryDirectory(prefix="depthtok-plan-") as folder:
-            begun = time.perf_counter()
+            before = time.perf_counter()
             cache = DepthCache.build(Path(folder), few, rule, config.network.size, limit)
-            frame_seconds = (time.perf_counter() - begun) / len(cache)
+            frame_seconds = (time.perf_counter() - before) / len(cache)
             step_seconds = _seconds_of_a_step(TokeniserTrainer(_longer(config), cache, device))
             return cls(frame_seconds, cache.frames[0].nbytes, step_seconds)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from depthtok.errors import MissingPackage, SourceError, WeightsError, WeightsNotHere
@@ -240,11 +242,12 @@ def _loaded(kind: str, reference: Reference, **more: object) -> object:
                 local_files_only=not may_fetch(),
                 **more,
             )
-    except (OSError, ValueError, KeyError) as error:
-        if not (may_fetch() or reference.local):
+    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
+        if isinstance(error, OSError) and not (may_fetch() or reference.local):
+            version = f" --revision {reference.revision}" if reference.revision else ""
             raise WeightsNotHere(
                 f"no weights of {reference.source} here",
-                remedy=f"`hf download {reference.source}` fetches them",
+                remedy=f"`hf download {reference.source}{version}` fetches them",
             ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(

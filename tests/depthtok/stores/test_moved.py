@@ -10,7 +10,8 @@ import depthtok
 from depthtok.errors import StaleStore, StoreError
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
-from depthtok.stores.lineage import source_of
+from depthtok.stores.lineage import open_store, source_of
+from depthtok.stores.verify import verify_store
 from pipelines.depth.truth import episodes_of
 
 BEFORE = Path(__file__).parents[2] / "data" / "before"
@@ -36,6 +37,43 @@ def test_what_a_store_was_made_from_is_found_beside_it(moved):
     assert source_of(codes).path == moved / "depth"
 
 
+def test_a_store_is_found_from_its_own_folder(moved, monkeypatch):
+    for name in ("depth", "codes"):
+        monkeypatch.chdir(moved / name)
+        source = {"depth": "episodes", "codes": "depth"}[name]
+        assert source_of(open_store(Path())).path == moved / source
+    assert CodeStore(".").open_codebook().path == moved / "codebook"
+
+
+def test_what_is_beside_it_is_taken_where_another_store_lies_at_the_old_place(tmp_path):
+    live, away = tmp_path / "live", tmp_path / "away"
+    episodes = live / "episodes"
+    depthtok.convert(SAMPLE, out=episodes)
+    depthtok.annotate(episodes, out=live / "depth", estimator="dataset", size=128, limit=1)
+    live.rename(away)
+    depthtok.convert(SAMPLE, out=episodes, copy_images=True)
+    depth = DepthStore(away / "depth")
+    assert depth.source("episodes") == away / "episodes"
+    assert not any("not the store" in finding.problem for finding in verify_store(depth.path))
+    shutil.rmtree(away / "episodes")
+    assert depth.source("episodes") == episodes, "said to be where it was"
+    with pytest.raises(StaleStore):
+        episodes_of(depth)
+
+
+def test_a_folder_that_is_no_store_is_not_taken(moved):
+    for name in ("episodes", "codebook"):
+        shutil.rmtree(moved / name)
+        (moved / name).mkdir()
+    (moved / "episodes" / "readme.txt").write_text("hi")
+    assert DepthStore(moved / "depth").source("episodes") == Path("/data/before/episodes")
+    (finding,) = verify_store(moved / "depth")
+    assert finding.note
+    with pytest.raises(StoreError, match="is not in /data/before/codebook") as caught:
+        CodeStore(moved / "codes").open_codebook()
+    assert "--codebook DIR" in caught.value.remedy
+
+
 def test_another_store_beside_it_is_not_taken(moved):
     shutil.rmtree(moved / "episodes")
     with pytest.raises(StoreError, match="/data/before/episodes does not exist"):
@@ -48,5 +86,5 @@ def test_another_store_beside_it_is_not_taken(moved):
     assert source_of(depth) is None
     shutil.rmtree(moved / "codebook")
     shutil.copytree(files("vqvae") / "demo", moved / "codebook")
-    with pytest.raises(StaleStore, match="are of codebook"):
+    with pytest.raises(StoreError, match="is not in /data/before/codebook"):
         CodeStore(moved / "codes").open_codebook()

@@ -134,14 +134,18 @@ def test_where_all_failed_by_the_unit_the_hint_leads_on(converted, says, known):
     assert "median depth: image 1.15 m" in out
 
 
-def test_depth_without_a_unit_has_none_and_codes_do_not_keep_it(whole, tmp_path):
+def test_depth_without_a_unit_has_none_and_codes_keep_what_theirs_had(whole, tmp_path):
     tiny = whole.stage("annotate", out=tmp_path / "tiny", estimator="tiny", input_size=28)
     assert run(tiny, RunOptions(limit=1)).median_depth_m == {}
     own = whole.stage("annotate", out=tmp_path / "never")
     quality: dict[str, object] = {"failures": []}
     book = Codebook.load(whole.book)
     codes = FusedStage(own, book, tmp_path / "codes", TokenizeConfig(), quality)
-    assert run(codes, RunOptions(limit=1)).median_depth_m == {}
+    noted = run(codes, RunOptions()).median_depth_m
+    assert noted == pytest.approx(run(own, RunOptions()).median_depth_m)
+    assert run(codes, RunOptions()).median_depth_m == noted, "they are kept with the parts"
+    of_no_unit = FusedStage(tiny, book, tmp_path / "tiny codes", TokenizeConfig(), quality)
+    assert run(of_no_unit, RunOptions(limit=1)).median_depth_m == {}
 
 
 def test_an_estimate_out_of_reach_is_not_put_on_the_schema(whole):

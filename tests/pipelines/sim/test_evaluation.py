@@ -89,6 +89,17 @@ def test_weights_may_move_and_more_trials_be_asked_for(tmp_path):
         Evaluation(tmp_path, other).begin()
 
 
+def test_what_an_older_card_does_not_name_of_the_software_is_not_held_against_it(tmp_path):
+    software = {"depthtok": "0.2.0", "gl": "Mesa", "blas": "openblas 0.3 Haswell"}
+    older = {name: value for name, value in software.items() if name != "blas"}
+    Evaluation(tmp_path / "a", {**CARD, "software": older}).begin()
+    Evaluation(tmp_path / "a", {**CARD, "software": software}).begin()
+    Evaluation(tmp_path / "b", {**CARD, "software": software}).begin()
+    other = {**CARD, "software": {**software, "blas": "openblas 0.3 SkylakeX"}}
+    with pytest.raises(StaleStore, match="Mesa, or numpy's kernels \\(OPENBLAS_CORETYPE\\)"):
+        Evaluation(tmp_path / "b", other).begin()
+
+
 def test_only_the_trials_that_are_asked_for_are_forgotten(tmp_path):
     evaluated(tmp_path)
     evaluation = Evaluation.open(tmp_path)

@@ -1,6 +1,7 @@
 """`hf:` models: tiny random ones, saved to disk as published ones are."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, MissingPackage, WeightsError
 from pipelines.audit.candidates import doubt_about
+from pipelines.depth.here import only_here
 from pipelines.depth.hf.estimator import load_estimator
 from pipelines.depth.hf.families import kind_of, require_packages
-from pipelines.depth.hf.models import quiet
+from pipelines.depth.hf.models import open_source, quiet
 from pipelines.depth.hf.reference import Reference
 from pipelines.depth.registry import find
 from pipelines.depth.single_frames.config import FrameConfig
@@ -268,3 +270,20 @@ def test_frames_that_a_processor_cannot_take_are_the_clips_failure(saved):
     first, second = loaded(path).estimate(clips)
     assert "the processor of hf:glpn takes no frames of [20, 40] px" in first.error
     assert second.depth.values.shape == (2, 32, 40)
+
+
+def test_a_damaged_checkpoint_is_named(saved):
+    path, _ = saved("depth_anything")
+    (path / "model.safetensors").write_bytes(b"garbage, not tensors")
+    with pytest.raises(WeightsError, match=f"{path.name} cannot be loaded as a depth model"):
+        loaded(path)
+
+
+def test_what_is_here_and_no_depth_model_is_not_said_to_be_absent(saved, monkeypatch):
+    """As in a plan, which fetches nothing."""
+    path, _ = saved("depth_anything")
+    description = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**description, "model_type": "no such"}))
+    monkeypatch.setattr(Reference, "of", lambda _: Reference(str(path)))
+    with only_here(), pytest.raises(WeightsError, match="cannot be loaded as a depth model"):
+        open_source("hf:some/model", "")
