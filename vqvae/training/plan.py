@@ -17,7 +17,7 @@ from vqvae.config import TokeniserConfig
 from vqvae.data.clips import ClipSource, lengths_of, spread_over
 from vqvae.data.frames import DepthCache
 from vqvae.training import checkpoint
-from vqvae.training.start import Start, start, work_of
+from vqvae.training.start import Beginning, start, work_of
 from vqvae.training.train import TokeniserTrainer
 
 CLIPS = 4  # of which frames are cached for the measurement
@@ -52,8 +52,8 @@ class TrainingPlan:
         if not any(self.remaining):
             return [f"train-vqvae -> {self.out}: nothing is left to do: it is trained"]
         cache = self.frames * self.frame_seconds
-        whole = self.steps * len(self.remaining)
-        behind = whole - sum(self.remaining)
+        total = self.steps * len(self.remaining)
+        behind = total - sum(self.remaining)
         times = f" {len(self.remaining)} times" if len(self.remaining) > 1 else ""
         since = f", of which {behind:,} are done" if behind else ", from the beginning"
         return [
@@ -136,7 +136,7 @@ class _Measured:
             return cls(frame_seconds, cache.frames[0].nbytes, step_seconds)
 
 
-def _behind(begin: Start, out: Path, *, resume: bool) -> int:
+def _behind(begin: Beginning, out: Path, *, resume: bool) -> int:
     return checkpoint.step_of(work_of(out), begin.identity) if resume else 0
 
 

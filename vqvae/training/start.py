@@ -17,7 +17,7 @@ from vqvae.training import export
 
 
 @dataclass(frozen=True)
-class Start:
+class Beginning:
     """A training before its next step."""
 
     sides: Sides
@@ -39,7 +39,7 @@ def start(
     *,
     held_out: Sequence[ClipSource] | None,
     resume: bool,
-) -> Start:
+) -> Beginning:
     """What training into `out` starts from. With `held_out`, these clips are for evaluation and all
     of `sources` for training; else the episodes are split.
 
@@ -56,7 +56,7 @@ def start(
     if not any(len(source.clips) for source in sides.learn if source.weight):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
     rule, identity = _identity(config, sides.learn, earlier)
-    return Start(sides, rule, identity, resume and export.is_finished(out, identity))
+    return Beginning(sides, rule, identity, resume and export.is_finished(out, identity))
 
 
 def _split(config: TokeniserConfig, sources: Sequence[ClipSource], earlier: str | None) -> Sides:
