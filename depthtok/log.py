@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from shutil import which
 from typing import Any, Protocol, runtime_checkable
 
 from depthtok.config import to_json
@@ -96,8 +97,10 @@ def suggest(text: str, json: bool = False) -> None:
 
 
 def typed(*words: object) -> str:
-    """A command of depthtok as it is typed in a shell: names with spaces are quoted."""
-    return shlex.join(["depthtok", *map(str, words)])
+    """A command of depthtok as it is typed in a shell: names with spaces are quoted. Where the
+    shell does not find `depthtok`, it is the path by which this process was started."""
+    started = sys.argv[0] if Path(sys.argv[0]).name == "depthtok" else "depthtok"
+    return shlex.join([started if which("depthtok") is None else "depthtok", *map(str, words)])
 
 
 @contextmanager

@@ -16,9 +16,9 @@ import pytest
 
 CHECKED = str(Path(__file__).parent / "checked")
 
-given = os.environ.get("PYTHONPATH", "")
+search_path = os.environ.get("PYTHONPATH", "")
 if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "1") == "1":
-    paths = [CHECKED, given]
+    paths = [CHECKED, search_path]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     sys.path.append(CHECKED)
 
@@ -39,7 +39,7 @@ if os.environ.pop("DEPTHTOK_COVERAGE", "0") == "1":  # and not in the processes 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
     """Other processes run the tests, and begin with what this one was given."""
-    os.environ["PYTHONPATH"] = given
+    os.environ["PYTHONPATH"] = search_path
     if lines is not None:
         os.environ["DEPTHTOK_COVERAGE"] = "1"
 

@@ -169,7 +169,7 @@ class TokeniserConfig:
         fulfilled(
             self.training.steps > self.warmup,
             f"{self.training.steps} steps end before the warm-up of {self.warmup}",
-            "train for longer, or lower quantizer.warmup",
+            f"train for longer, or give --set quantizer.warmup={max(self.training.steps // 2, 1)}",
         )
 
     @property

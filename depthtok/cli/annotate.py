@@ -32,7 +32,11 @@ def tell(
 
     code = tell_stage(outcome, then, json=json)
     if str(outcome.out) != str(out):  # the plan of the conversion
-        say("the depth can be planned when this is done; without --plan both are done", json=json)
+        say(
+            "the depth can be planned once these episodes are there. Without --plan this command "
+            "makes them first: stop it (Ctrl-C) when it goes on to the depth, and plan again",
+            json=json,
+        )
     return code
 
 

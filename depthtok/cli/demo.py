@@ -14,7 +14,7 @@ MADE = {
     "sample/depth": "depth in metres for every frame of both cameras",
     "sample/estimated-depth": "depth from RGB, by a tiny demo network (for real data: vits)",
     "sample/audit": "how far that is from the ground truth: open its report.html",
-    "codebook": "256 depth codes, trained for a minute (the codes below use the shipped one)",
+    "codebook": "256 depth codes, trained to show it (the codes below use the shipped ones)",
     "sample/codes": "a 16x16 grid of codes for every frame",
     "policy": "a tiny QDepth-VLA, its log and checkpoints",
 }

@@ -41,12 +41,16 @@ def after_codebook(depth: Path, codebook: Path, codes: Path) -> str:
 
 def after_codes(episodes: Path, codes: Path) -> str:
     """The command that trains on codes; for episodes without actions, such as videos, the one that
-    shows what the codes are worth."""
+    shows what the codes are worth; and their page where `train-vla` refuses them, as their codebook
+    is below the quality gate."""
+    from depthtok.stores.codes import CodeStore
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.spec import is_store
 
     if is_store(episodes) and not EpisodeStore(episodes).action_dim:
         return typed("decode", codes, "--out", codes.parent / "decoded", *partial(codes))
+    if is_store(codes) and CodeStore(codes).below_gate:
+        return typed("report", codes)
     stores = ("--episodes", _as_from_here(episodes), "--codes", codes)
     unfinished = ("--set", "partial=true") if partial(episodes, codes) else ()
     out = codes.parent / "policy"

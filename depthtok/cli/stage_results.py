@@ -43,7 +43,9 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
     ]
     lines += _schema(outcome)
     lines += outcome.notes
-    if outcome.left:
+    if outcome.left and not (outcome.made or outcome.kept or outcome.given_up):
+        lines.append("nothing to do for this job: what the store has to have is that of others")
+    elif outcome.left:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
     if outcome.left_out:
         reasons = ", ".join(f"{count} ({reason})" for reason, count in outcome.left_out.items())
@@ -80,6 +82,8 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
             f"something, and true in {counts['blank']} whose pictures are one flat colour; if the "
             "flag is wrong, leave present_key out of the schema"
         )
+    if outcome.unlikely_depth:
+        return  # what to type is in the warning
     if then and outcome.episodes and not outcome.left and not outcome.given_up:
         suggest(then(), json=json)
 
@@ -128,7 +132,7 @@ def _once_mended(outcome: Outcome) -> str:
     if not any(("schema" in text or UNFIT in text) and estimated not in text for text in reasons):
         return "once their cause is mended, run the same command with --retry-failed"
     return (
-        "where the data themselves are mended, run the same command with --retry-failed; where the "
-        "schema is (depth_unit, depth_invalid, depth_max), `convert` with --overwrite, then "
-        f"annotate into a new --out, or delete {outcome.out} first: --retry-failed is refused then"
+        "most likely depth_unit, depth_invalid or depth_max in the schema is wrong: mend it, "
+        "`convert` with --overwrite, then annotate into a new --out (or delete "
+        f"{outcome.out} first). Where the data were wrong: the same command with --retry-failed"
     )

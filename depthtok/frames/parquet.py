@@ -28,8 +28,8 @@ NAME, VERSION, NEEDS = "parquet", 1, "0.3"
 BATCH = 16  # rows that are decompressed together
 
 
-def parquet():
-    """pyarrow's parquet. Raises `MissingPackage`."""
+def arrow():
+    """pyarrow, with its parquet. Raises `MissingPackage`."""
     try:
         import pyarrow.parquet
     except ImportError:
@@ -37,20 +37,18 @@ def parquet():
             "reading parquet files needs the package `pyarrow`",
             remedy="pip install 'depthtok[lerobot]'",
         ) from None
-    return pyarrow.parquet
+    return pyarrow
 
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator:
     """A parquet file, wherever it lies, of which little is held in memory; closed when the block
     ends. Raises `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
-    package = parquet()
-    import pyarrow
-
+    pyarrow = arrow()
     with local_file(path) as file:
         require_file(file)
         try:
-            opened = package.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+            opened = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
         except (OSError, pyarrow.ArrowException) as error:
             raise unreadable(path, error) from error
         with opened:

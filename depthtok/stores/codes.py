@@ -7,7 +7,7 @@ that an episode does not have, the codes are 0, the range is NaN, and neither is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from depthtok.data import CodeGrid, EpisodeKey, ImageTransform
@@ -58,6 +58,15 @@ class CodeStore(Store):
             self.cameras = values_of(self.about, "cameras", str)
             self.grid = as_size(self.about["grid"])
             self.transform = ImageTransform.from_json(value_of(self.about, "transform", dict))
+
+    @property
+    def below_gate(self) -> tuple[str, ...]:
+        """The limits of the quality gate that the codebook missed when the codes were made, in
+        words."""
+        gate = self.about.get("gate")
+        if not isinstance(gate, Mapping) or "failures" not in gate:
+            return ()
+        return values_of(gate, "failures", str)
 
     def require_codebook(self, fingerprint: str) -> None:
         """Raises `StaleStore` unless the codes are of this codebook."""

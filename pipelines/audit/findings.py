@@ -24,6 +24,7 @@ BASELINES = {"rows": "the mean depth of each row", "plane": "the best plane"}
 """What depth must beat: both are of the clip's own truth, and have not looked at the image."""
 UNTESTABLE = "scale is not testable"
 SHOWN = 3  # clips named one by one
+MEND_UNIT = "Check `depth_unit` in its schema, then `depthtok convert ... --overwrite`"
 INTERNAL = ("fit", "turned", "offset")  # fields of a clip that are for its camera's findings only
 
 
@@ -31,8 +32,10 @@ INTERNAL = ("fit", "turned", "offset")  # fields of a clip that are for its came
 class CameraAudit:
     """Summary of one camera's clips.
 
-    `wrong` lists what makes the depth useless, `weak` the baselines that it is worse than, `notes`
-    what else there is to know. `scale` is over the clips; None where it cannot be tested.
+    `wrong` lists what makes the depth useless, `wrong_unit` those of it that are about its unit or
+    scale, `weak` the baselines that it is worse than, `notes` what else there is to know. `scale`
+    is over the clips, `height` that of true depth by the camera's height; None where it cannot be
+    tested.
     """
 
     camera: str
@@ -43,6 +46,8 @@ class CameraAudit:
     wrong: Sequence[str]
     weak: Sequence[str]
     notes: Sequence[str]
+    wrong_unit: Sequence[str] = ()
+    height: DepthScale | None = None
 
 
 def summarise(clips: Sequence[ClipAudit], *, any_unit: bool = False) -> list[CameraAudit]:
@@ -60,16 +65,20 @@ def _summarise(camera: str, clips: Sequence[ClipAudit], any_unit: bool) -> Camer
     notes += _no_orientation(turned)
     scales = [] if any_unit else [clip.scale for clip in clips if clip.scale is not None]
     swapped = any("swapped" in text for text in wrong)  # then a ratio of depths means nothing
+    unit: list[str] = []
     if scales and not swapped:
-        wrong += _scale([clip for clip in clips if clip.scale is not None])
+        unit += _scale([clip for clip in clips if clip.scale is not None])
     frames = sum(clip.frames for clip in clips)
     scale = of_medians([math.log(scale.factor) for scale in scales])
-    wrong += [] if any_unit else [*_height(clips), *_reach(clips)]
+    unit += [] if any_unit else [*_height(clips), *_reach(clips)]
+    wrong += unit
+    heights = [] if any_unit else [clip.height for clip in clips if clip.height]
     if not (swapped or any(name in text for text in wrong for name in TURNS)):
         wrong += moved_pictures(clips)
         notes += shifted_disparity(clips)
     notes += [] if any_unit else _untested(clips, swapped)
-    return CameraAudit(camera, len(clips), frames, figures, scale, wrong, weak, notes)
+    height = of_medians([math.log(height.factor) for height in heights])
+    return CameraAudit(camera, len(clips), frames, figures, scale, wrong, weak, notes, unit, height)
 
 
 def _against_baselines(figures: Mapping[str, float | None]) -> tuple[list[str], list[str]]:
@@ -132,7 +141,7 @@ def _height(clips: Sequence[ClipAudit]) -> Iterator[str]:
     for group in _in_another_scale(clips, [clip.height for clip in clips]):
         causes = [f"{stored} read as {read}" for stored, read in group.causes]
         ratio = f"true depth is {group.scale} what the camera's height says"
-        yield f"in {group.how_many} {ratio}{_as_by(causes)}: {group.clips}"
+        yield f"in {group.how_many} {ratio}{_as_by(causes)}: {group.clips}. {MEND_UNIT}"
 
 
 def _as_by(causes: Sequence[str]) -> str:
@@ -159,7 +168,7 @@ def _in_another_scale(
     for causes, group in groups.items():
         names = ", ".join(f"{clip.key} {scale}" for clip, scale in group[:SHOWN])
         names += f", and {len(group) - SHOWN} more" if group[SHOWN:] else ""
-        count = f"{len(group)} of {len(clips)} clips"
+        count = f"{len(group)} of {len(clips)} {'clip' if len(clips) == 1 else 'clips'}"
         yield _Group(count, _over([scale for _, scale in group]), causes, names)
 
 
@@ -176,7 +185,7 @@ def _reach(clips: Sequence[ClipAudit]) -> Iterator[str]:
         names = ", ".join(f"{clip.key} {clip.truth_m:.4g} m" for clip in far[:SHOWN])
         yield (
             f"the median true depth of {len(far)} of {len(clips)} clips is {OUT_OF_REACH}: "
-            f"{names}. Check `depth_unit` in its schema"
+            f"{names}. {MEND_UNIT}"
         )
 
 

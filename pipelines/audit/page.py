@@ -46,7 +46,8 @@ EXPLAINED = (
     "depth that does not beat them has not looked at the image.",
     "Scale is estimated over true depth before that alignment, where both are in metres: the "
     "median of 16 regions of the image, and between which of them it lies with 95 %. It is wrong "
-    f"where all of that is beyond a factor of {TOLERANCE}, as in delta1.",
+    f"where all of that is beyond a factor of {TOLERANCE}, as in delta1. Where the estimate has no "
+    "unit, it is that of true depth over what the camera's height says, if that was given.",
 )
 
 
@@ -70,9 +71,11 @@ def make_page(
     wrong = [f"{camera.camera}: {text}" for camera in cameras for text in camera.wrong]
     weak = [f"{camera.camera}: {text}" for camera in cameras for text in camera.weak]
     notes = [f"{camera.camera}: {text}" for camera in cameras for text in camera.notes]
-    tested = any(camera.scale for camera in cameras)
-    right = "the right way round, in the right unit" if tested else "the right way round"
-    page.numbers({right: not wrong, "better than a plane and the rows": not weak})
+    turned = any(len(camera.wrong) > len(camera.wrong_unit) for camera in cameras)
+    verdicts: dict[str, object] = {"the right way round": not turned}
+    if any(camera.wrong_unit or camera.scale or camera.height for camera in cameras):
+        verdicts["in the right unit"] = not any(camera.wrong_unit for camera in cameras)
+    page.numbers({**verdicts, "better than a plane and the rows": not weak})
     if wrong:
         page.text(*wrong, title="What is wrong")
     if weak:
@@ -123,7 +126,9 @@ def estimator_facts(estimator: JsonObject) -> dict[str, object]:
 
 
 def _scale(audit: ClipAudit | CameraAudit) -> str:
-    return str(audit.scale) if audit.scale else "not tested"
+    if audit.scale:
+        return str(audit.scale)
+    return f"{audit.height} (truth, by the camera's height)" if audit.height else "not tested"
 
 
 def _rows(

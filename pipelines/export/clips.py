@@ -19,7 +19,7 @@ from jaxtyping import UInt8, UInt16
 
 from depthtok.errors import SourceError
 from depthtok.frames.depth_codes import PIXELS
-from depthtok.frames.parquet import parquet
+from depthtok.frames.parquet import arrow
 from pipelines.export.config import ExportConfig
 
 TICKS = 512
@@ -64,7 +64,7 @@ def require_encoders(codecs: Iterable[VideoCodec]) -> None:
     from depthtok.sources.video_file import require_av
 
     av = require_av()
-    parquet()
+    arrow()
     for codec in codecs:
         try:
             formats = [form.name for form in av.Codec(codec.encoder, "w").video_formats or ()]

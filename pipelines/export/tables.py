@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.disk.files import commit_file
-from depthtok.frames.parquet import parquet
+from depthtok.frames.parquet import arrow
 
 Columns = Mapping[str, np.ndarray]
 """By feature, one row a frame: [T] or [T, D]."""
@@ -25,7 +25,7 @@ def write_frames(path: Path, episodes: Iterable[Columns]) -> None:
             for columns in episodes:
                 arrays = {name: _array(values) for name, values in columns.items()}
                 table = pyarrow.table(arrays)
-                writer = writer or parquet().ParquetWriter(partial, table.schema)
+                writer = writer or arrow().parquet.ParquetWriter(partial, table.schema)
                 writer.write_table(table, row_group_size=max(len(table), 1))
         finally:
             if writer:
@@ -48,7 +48,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
     table = pyarrow.Table.from_pylist(list(rows))
     with commit_file(path) as partial:
-        parquet().write_table(table, partial)
+        arrow().parquet.write_table(table, partial)
 
 
 def write_tasks(path: Path, tasks: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
     )
     table = table.replace_schema_metadata({"pandas": json.dumps(about)})
     with commit_file(path) as partial:
-        parquet().write_table(table, partial)
+        arrow().parquet.write_table(table, partial)
 
 
 def cut(sizes: Sequence[int], limit: int) -> list[range]:

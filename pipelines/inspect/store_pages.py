@@ -18,10 +18,11 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.store import Store
 from depthtok.stores.stored_episode import StoredEpisode
+from pipelines.annotate.medians import median_depths, unlikely
 from pipelines.inspect.frame_views import film_of, frame_rows
 from pipelines.inspect.summary import inspect
 from pipelines.inspect.survey import BINS, SIDES, Survey, survey
-from pipelines.inspect.suspicious import Suspicion, suspicions
+from pipelines.inspect.suspicious import suspicions, table_of
 from pipelines.inspect.trail import Trail
 
 TEXTS = 100  # instructions listed
@@ -45,6 +46,10 @@ def store_report(store: Store, source_root: Path | None = None) -> Report:
     counted = None
     if isinstance(store, EpisodeStore):
         counted = _add_suspicions(page, store)
+    if isinstance(store, DepthStore):
+        _add_depth(page, store, trail.episodes)
+    if isinstance(store, CodeStore) and store.below_gate:
+        page.text(*store.below_gate, title="The codebook is below the quality gate")
     if trail.notes:
         page.text(*trail.notes, title="Not shown")
     _add_frames(page, trail)
@@ -66,6 +71,17 @@ def _maker(store: Store) -> str:
         return ""
     name = str(store.estimator["name"])
     return {"dataset": ", its own"}.get(name, f", by {name}" if " " not in name else f", {name}")
+
+
+def _add_depth(page: Report, store: DepthStore, episodes: EpisodeStore | None) -> None:
+    """How far its cameras see, and what speaks against it."""
+    medians = median_depths(store, list(store.parts()))
+    page.numbers({f"{camera}: median depth, m": metres for camera, metres in medians.items()})
+    if store.estimator["name"] == "tiny":
+        page.text("The network `tiny` shows the step: its depth means nothing.", title="A demo")
+    of_data_set = store.estimator["name"] == "dataset"
+    if episodes is not None and (warnings := unlikely(medians, episodes, of_data_set=of_data_set)):
+        page.text(*warnings, title="What is suspicious")
 
 
 def _add_frames(page: Report, trail: Trail) -> None:
@@ -93,7 +109,7 @@ def _add_suspicions(page: Report, store: EpisodeStore) -> Survey:
             numbers["recorded"] = human_duration(store.steps / store.fps)
     page.numbers({**numbers, "suspicious": len(rows) or "nothing"})
     if rows:
-        page.table("What is suspicious", Suspicion.COLUMNS, [row.row() for row in rows])
+        page.table("What is suspicious", *table_of(rows))
     else:
         page.text(
             "Looked for: columns that are constant, at rest, spiking or clipped; episodes that are "
@@ -131,7 +147,7 @@ def _add_spread(page: Report, store: EpisodeStore, counted: Survey) -> None:
             page.panels(
                 f"The {TITLES[side]} of an episode",
                 _curves(store, episode, side),
-                f"Episode {episode.key}: {episode.instruction() or 'no instruction'}.",
+                f"Episode {episode.key}: {episode.instruction() or 'no instruction'}",
                 folded=side == "proprio",
             )
 

@@ -28,11 +28,17 @@ class Suspicion:
     first: str
     meaning: str
 
-    COLUMNS = ("what", "how much", "first", "what it may mean")
 
-    def row(self) -> tuple[str, str, str, str]:
-        """Cells of a table."""
-        return self.what, self.amount, self.first, self.meaning
+def table_of(rows: Sequence[Suspicion]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Columns and cells of a table; without the column `first` where it would be empty."""
+    columns = {
+        "what": [row.what for row in rows],
+        "how much": [row.amount for row in rows],
+        "first": [row.first for row in rows],
+        "what it may mean": [row.meaning for row in rows],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    return list(filled), list(zip(*filled.values(), strict=True))
 
 
 def suspicions(store: EpisodeStore, counted: Survey) -> list[Suspicion]:
@@ -51,7 +57,7 @@ def _columns(store: EpisodeStore, counted: Survey) -> Iterator[Suspicion]:
     for side, title in (("action", "action"), ("proprio", "state")):
         figures, columns = getattr(counted.statistics, side), getattr(store.meaning, side)
         for number, column in enumerate(counted.columns[side]):
-            name, spread = f"{title} `{columns[number].name}`", Spread.of(figures, number)
+            name, spread = f"{title} {columns[number].name}", Spread.of(figures, number)
             if column.not_finite:
                 yield Suspicion(
                     f"{name} is not finite",
@@ -85,14 +91,14 @@ def _columns(store: EpisodeStore, counted: Survey) -> Iterator[Suspicion]:
 
 def _clipped(name: str, spread: Spread, at: Sequence[int], steps: int) -> Iterator[Suspicion]:
     ends = [
-        f"{100 * count / steps:.2g} % at {value:.4g}"
+        f"{100 * count / steps:.2g} % of the steps are exactly {value:.4g}"
         for count, value in zip(at, (spread.min, spread.max), strict=True)
         if count > max(1, AT_AN_END * steps)
     ]
     if ends:
         yield Suspicion(
             f"{name} stops at its ends",
-            " and ".join(ends) + " of the steps",
+            ", ".join(ends),
             "",
             "actions were clipped: what was commanded beyond is lost",
         )

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from depthtok.cli.main import app
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
+from tests.lerobot_sets import write_v2
 
 REAL = Path(__file__).parents[1] / "data/lerobot_v3"
 
@@ -85,15 +86,30 @@ def test_annotate_takes_the_data_set_itself_with_a_draft_too(tmp_path):
     ("package", "remedy"), [("pyarrow", "depthtok[lerobot]"), ("av", "depthtok[")]
 )
 def test_a_package_that_is_not_installed_is_named_with_its_extra(tmp_path, package, remedy):
-    """As in an environment without the extra, which no other test has."""
-    program = f"import sys; sys.modules[{package!r}] = None; from depthtok.cli.main import main"
     words = ["convert", REAL, "--schema", REAL / "schema.toml", "--out", tmp_path / "ep"]
+    assert f"pip install '{remedy}" in refused_without(package, words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["inspect"], ["inspect", "--draft"], ["convert", "--out"], ["annotate", "--out"]],
+    ids=" ".join,
+)
+def test_of_version_2_too(tmp_path, words):
+    root = write_v2(tmp_path / "set", [3, 4])
+    out = [tmp_path / "out"] if "--out" in words else []
+    assert "depthtok[lerobot]" in refused_without("pyarrow", [words[0], root, *words[1:], *out])
+
+
+def refused_without(package: str, words: list[object]) -> str:
+    """What a command says in an environment without a package, which no other test has."""
+    program = f"import sys; sys.modules[{package!r}] = None; from depthtok.cli.main import main"
     command = [sys.executable, "-c", f"{program}; main()", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert f"needs the package `{package}`" in done.stderr
-    assert f"pip install '{remedy}" in done.stderr
+    return done.stderr
 
 
 def test_a_schema_that_lies_beside_the_data_is_the_remedy(tmp_path):

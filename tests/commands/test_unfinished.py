@@ -61,7 +61,7 @@ def test_a_new_codebook_encodes_depth_that_is_not_finished(unfinished):
     words = next_of(*words, "--preset", out / "short.toml")
     words[words.index("--out") + 1] = f"{out}/others"
     assert words[0] == "tokenize"
-    assert "next: depthtok train-vla" in call(*words)
+    assert f"next: depthtok report {out}/others" in call(*words), "it is below the gate"
     assert len(CodeStore(out / "others").missing()) == 1
 
 

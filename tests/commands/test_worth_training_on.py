@@ -9,6 +9,8 @@ from depthtok.api.train_vqvae import TrainedCodebook
 from depthtok.cli import train_vqvae
 from depthtok.errors import ConfigError
 from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from pipelines.inspect.store_pages import store_report
 from tests.commands.trainings import DEMO, call
 
 
@@ -41,3 +43,14 @@ def test_videos_have_no_actions_to_learn(more, tmp_path):
     with pytest.raises(ConfigError, match=said) as refused:
         call("train-vla", *stores, "--out", tmp_path / "policy", *more)
     assert refused.value.remedy.startswith("they can be annotated and tokenised, no more")
+
+
+def test_codes_of_a_codebook_below_the_gate_lead_to_their_page(stores, tmp_path, monkeypatch):
+    missed = "codes.used is 52, the limit is min 180"
+    monkeypatch.setattr("vqvae.quality.gate.failed_limits", lambda quality: [missed])
+    codes = tmp_path / "codes"
+    printed = call("tokenize", stores / "depth", "--codebook", DEMO, "--out", codes)
+    assert printed.splitlines()[-1] == f"next: depthtok report {codes}"
+    page = store_report(CodeStore(codes)).to_json()
+    (section,) = [s for s in page["sections"] if "below the quality gate" in s["title"]]
+    assert section["paragraphs"] == [missed]

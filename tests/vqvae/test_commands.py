@@ -113,8 +113,9 @@ def test_a_small_picture_names_the_crop_to_set(here, tmp_path):
 
 
 def test_a_training_that_ends_in_its_warm_up_is_refused(here, tmp_path):
-    with pytest.raises(ConfigError, match="end before the warm-up"):
+    with pytest.raises(ConfigError, match="end before the warm-up") as caught:
         call(*learn(here, tmp_path / "cb", "--steps", 2))
+    assert "--set quantizer.warmup=1" in caught.value.remedy
     assert not (tmp_path / "cb").exists()
 
 

@@ -15,7 +15,7 @@ from depthtok.disk.bytes_of import local_file
 from depthtok.disk.lfs import require_fetched
 from depthtok.disk.regular import listed, require_file, require_given
 from depthtok.errors import SourceError
-from depthtok.frames.parquet import parquet
+from depthtok.frames.parquet import arrow
 from depthtok.remote.errors import Refused
 from depthtok.remote.location import Location
 from depthtok.remote.whole import holding
@@ -164,13 +164,11 @@ def _v3_tasks(root: Path) -> Iterator[tuple[int, str]]:
 
 def read_table(path: Path, columns: list[str] | None = None):
     """A small parquet file as a table. Raises `SourceError`, `MissingPackage`."""
-    package = parquet()
-    import pyarrow
-
+    pyarrow = arrow()
     with holding([path]) as (path_now,), local_file(path_now) as file:
         require_file(file)
         try:
-            return package.ParquetFile(file).read(columns=columns)
+            return pyarrow.parquet.ParquetFile(file).read(columns=columns)
         except (OSError, pyarrow.ArrowException) as error:
             require_given(path, error)
             require_fetched(path)

@@ -16,7 +16,7 @@ import numpy as np
 
 from depthtok.errors import CorruptRecord, SourceError, did_you_mean
 from depthtok.frames.kinds import Rows
-from depthtok.frames.parquet import open_parquet, unreadable
+from depthtok.frames.parquet import arrow, open_parquet, unreadable
 from depthtok.frames.video_index import NEAR, Packets, packets
 from depthtok.sources.files import FileEpisode, NamedFeature
 from depthtok.sources.lerobot.info import TASK
@@ -133,8 +133,7 @@ class GroupReader:
 
     def _columns(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """The columns of every episode, by index, in the order of the file."""
-        import pyarrow
-
+        pyarrow = arrow()
         held, current = _Held(self), -1
         try:
             for batch in self._batches():

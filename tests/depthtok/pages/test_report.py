@@ -136,6 +136,11 @@ def test_long_tables_are_folded_and_very_long_ones_are_in_the_data():
     assert len(page.to_json()["sections"][0]["rows"]) == 1000
 
 
+def test_cells_name_their_column_for_narrow_screens():
+    html = Report("x").table("t", ["how & why"], [["text"]]).html("r.json")
+    assert '<td data-of="how &amp; why">text</td>' in html
+
+
 def test_a_folded_section_is_closed_and_shows_its_title():
     html = Report("x").facts("What else", {"a": 1}, folded=True).html("r.json")
     assert "<details><summary><h2>What else</h2></summary>" in html

@@ -18,6 +18,7 @@ from pipelines.annotate import medians
 from pipelines.annotate.fused import FusedStage
 from pipelines.annotate.medians import in_words, median_depths, unlikely
 from pipelines.config import TokenizeConfig
+from pipelines.inspect.store_pages import store_report
 from pipelines.run import run
 
 EDGE = 32
@@ -87,6 +88,12 @@ def test_the_median_of_valid_depth_is_said_and_doubted(converted, says, unit, li
         assert re.search(r"^median depth: (.*)$", out, re.M)[1] == line
         assert ("not within the 0.05 to 20 m of a robot's camera" in err) is is_warned
         assert ("`depth_unit` in the schema" in err) is is_warned
+        assert ("next:" in out) is not is_warned, "the next command is in the warning"
+    page = store_report(DepthStore("depth")).to_json()
+    assert page["numbers"]["image: median depth, m"] == pytest.approx(
+        float(line.split()[1]), rel=1e-2
+    )
+    assert is_warned is any(s["title"] == "What is suspicious" for s in page["sections"])
 
 
 def test_only_the_camera_that_is_out_of_reach_is_named(converted, says):
@@ -122,7 +129,7 @@ def test_where_all_failed_by_the_unit_the_hint_leads_on(converted, says, known):
     assert code == 1
     assert "median depth" not in out, "there is none"
     hint = next(line for line in out.splitlines() if "--retry-failed" in line)
-    assert "annotate into a new --out, or delete depth first" in hint
+    assert "annotate into a new --out (or delete depth first)" in hint
     assert "`convert` with --overwrite" in hint
     schema.write_text(SCHEMA, "utf-8")
     assert says("convert", known, "--schema", schema, "--out", "episodes", "--overwrite")[0] == 0

@@ -142,7 +142,7 @@ def test_a_unit_taken_for_another_is_named_with_its_factor(stored, taken, told, 
     assert summary.scale.factor == pytest.approx(factor, rel=0.01)
     (text,) = summary.wrong
     assert text.startswith(
-        f"in 1 of 1 clips estimated depth is {summary.scale.factor:#.4g} times ("
+        f"in 1 of 1 clip estimated depth is {summary.scale.factor:#.4g} times ("
     )
     assert told in text
     assert audit(pair(estimated, METRES)).abs_rel < 0.1  # the alignment hides it
@@ -266,6 +266,8 @@ def test_a_cameras_height_tests_the_truth_where_the_estimate_has_no_scale(
     (summary,) = summarise([clip])
     assert "what the camera's height says, over 1 clips" in summary.notes[0]
     assert [told in text for text in summary.wrong] == ([True] if told else [])
+    assert summary.wrong_unit == summary.wrong
+    assert summary.height.factor == pytest.approx(factor, rel=0.01)
     assert not told or "true depth is" in summary.wrong[0]
 
 

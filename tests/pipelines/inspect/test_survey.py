@@ -11,7 +11,7 @@ from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds
 from pipelines.inspect.store_pages import store_report
 from pipelines.inspect.survey import survey
-from pipelines.inspect.suspicious import suspicions
+from pipelines.inspect.suspicious import Suspicion, suspicions, table_of
 
 STEPS = [6, 6, 6, 6, 6, 1, 100]
 SOUND = [6] * 4
@@ -70,10 +70,10 @@ def test_histograms_are_those_of_numpy(planted, side):
 def test_what_is_planted_is_found(planted):
     listed = {row.what: row for row in suspicions(planted, survey(planted))}
     keys = [str(episode.key) for episode in planted]
-    clipped = listed["action `x` stops at its ends"]
+    clipped = listed["action x stops at its ends"]
     high = (column(planted, "action", 0) == 0.25).sum()
-    assert clipped.amount == f"{100 * high / sum(STEPS):.2g} % at 0.25 of the steps"
-    assert listed["action `y` is constant"].amount == "always 0.5"
+    assert clipped.amount == f"{100 * high / sum(STEPS):.2g} % of the steps are exactly 0.25"
+    assert listed["action y is constant"].amount == "always 0.5"
     still = listed["the action never changes in an episode"]
     assert (still.amount, still.first) == ("1 of 7 episodes (14 %)", keys[1])
     copy = listed["an episode has the actions and states of an earlier one"]
@@ -83,8 +83,17 @@ def test_what_is_planted_is_found(planted):
     assert listed["an episode has no instruction"].amount == "1 of 7 episodes (14 %)"
     assert listed["an episode has a single step"].first == keys[5]
     assert listed["an episode is longer than 10 x the median"].first == keys[6]
-    assert "action `z` is constant" not in listed
+    assert "action z is constant" not in listed
     assert "image shows one frame for a whole episode" not in listed
+
+
+def test_a_table_has_no_empty_column():
+    rows = [Suspicion("a", "1", "", "b"), Suspicion("c", "2", "", "d")]
+    assert table_of(rows) == (
+        ["what", "how much", "what it may mean"],
+        [("a", "1", "b"), ("c", "2", "d")],
+    )
+    assert table_of([Suspicion("a", "1", "f", "b"), *rows])[0][2] == "first"
 
 
 def test_nothing_is_suspicious_in_what_is_sound(tmp_path):

@@ -52,8 +52,8 @@ def test_frames_are_no_more_than_the_training_takes(tmp_path, source):
 
 def test_what_is_done_is_left_out(tmp_path, source):
     config, out, twin = tiny(6), tmp_path / "cb", tmp_path / "cb.continuous"
-    whole = plan(config, [source], out, "cpu", twin=twin)
-    assert whole.remaining == (6, 6)
+    fresh = plan(config, [source], out, "cpu", twin=twin)
+    assert fresh.remaining == (6, 6)
     steps = iter([False, True])
     options = TrainOptions()
     assert train(config, [source], out, options, should_stop=lambda: next(steps)) is None
