@@ -141,9 +141,7 @@ def test_a_unit_taken_for_another_is_named_with_its_factor(stored, taken, told, 
     summary = found(estimated.astype(np.float32), METRES)
     assert summary.scale.factor == pytest.approx(factor, rel=0.01)
     (text,) = summary.wrong
-    assert text.startswith(
-        f"in 1 of 1 clip estimated depth is {summary.scale.factor:#.4g} times ("
-    )
+    assert text.startswith(f"in 1 of 1 clip estimated depth is {summary.scale.factor:#.4g} times (")
     assert told in text
     assert audit(pair(estimated, METRES)).abs_rel < 0.1  # the alignment hides it
 

@@ -27,5 +27,5 @@ def test_no_thread_becomes_a_real_time_one(tmp_path):
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
     write_clip(tmp_path / "clip.mp4", frames(), Fraction(10), rgb_codec(ExportConfig()))
     assert len(policies) > 10  # the encoder's own threads are among them
-    assert set(policies) == {os.SCHED_OTHER}
+    assert not {os.SCHED_FIFO, os.SCHED_RR} & {*policies}  # Mesa's threads are SCHED_BATCH
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
