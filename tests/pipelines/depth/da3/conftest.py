@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import pytest
 
@@ -33,7 +33,7 @@ def network_of(official):
     """A reference network with those weights, not to be changed; with `shrink`, small enough to
     show each epsilon."""
 
-    @cache
+    @lru_cache(maxsize=2)  # a large one takes more than a gigabyte
     def build(name: str, *, shrink: bool = False) -> DA3:
         weights = official(name)
         weights = recipe.shrink(weights, recipe.ALL_NORMS) if shrink else weights
