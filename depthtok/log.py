@@ -99,8 +99,9 @@ def suggest(text: str, json: bool = False) -> None:
 def typed(*words: object) -> str:
     """A command of depthtok as it is typed in a shell: names with spaces are quoted. Where the
     shell does not find `depthtok`, it is the path by which this process was started."""
-    started = sys.argv[0] if Path(sys.argv[0]).name == "depthtok" else "depthtok"
-    return shlex.join([started if which("depthtok") is None else "depthtok", *map(str, words)])
+    started = sys.argv[0] if sys.argv else ""  # an interpreter inside another program has none
+    is_ours = Path(started).name == "depthtok" and which("depthtok") is None
+    return shlex.join([started if is_ours else "depthtok", *map(str, words)])
 
 
 @contextmanager
