@@ -24,6 +24,7 @@ from pipelines.inspect.summary import inspect
 from pipelines.inspect.survey import BINS, SIDES, Survey, survey
 from pipelines.inspect.suspicious import suspicions, table_of
 from pipelines.inspect.trail import Trail
+from vqvae.quality.gate import recorded_in_words
 
 TEXTS = 100  # instructions listed
 TITLES = {"action": "actions", "proprio": "states"}
@@ -49,7 +50,8 @@ def store_report(store: Store, source_root: Path | None = None) -> Report:
     if isinstance(store, DepthStore):
         _add_depth(page, store, trail.episodes)
     if isinstance(store, CodeStore) and store.below_gate:
-        page.text(*store.below_gate, title="The codebook is below the quality gate")
+        missed = map(recorded_in_words, store.below_gate)
+        page.text(*missed, title="The codebook is below the quality gate")
     if trail.notes:
         page.text(*trail.notes, title="Not shown")
     _add_frames(page, trail)

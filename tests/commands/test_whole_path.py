@@ -267,7 +267,7 @@ def test_annotating_a_data_set_plans_before_it_converts_and_counts_what_failed(t
     shutil.copytree(SAMPLE, sample)
     out = tmp_path / "depth"
     arguments = ["annotate", sample, "--out", out, "--estimator", "dataset"]
-    assert "when this is done" in call(*arguments, "--plan")
+    assert "once these episodes are there" in call(*arguments, "--plan")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     shard = next(sample.rglob("*.tfrecord*"))
     content = shard.read_bytes()

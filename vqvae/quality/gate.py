@@ -59,6 +59,16 @@ class JudgedLimit:
         return f"{self.path} is {self.value:.4g}, the limit is {self.side} {self.limit:g}"
 
 
+def recorded_in_words(failure: str) -> str:
+    """A missed limit as stores record it (`str` of a `JudgedLimit`), in words."""
+    path, _, rest = failure.partition(" ")
+    for side, words in SIDES.items():
+        rest = rest.replace(f"limit is {side} ", f"limit is {words} ").replace(
+            f"({side} ", f"({words} "
+        )
+    return f"{FIGURES.get(path, path)} {rest}"
+
+
 def default_limits() -> Limits:
     """The shipped limits (vqvae/quality/limits.toml), by kind of depth."""
     return load_toml(Path(__file__).parent / "limits.toml")
