@@ -80,7 +80,10 @@ def _add_depth(page: Report, store: DepthStore, episodes: EpisodeStore | None) -
     medians = median_depths(store, list(store.parts()))
     page.numbers({f"{camera}: median depth, m": metres for camera, metres in medians.items()})
     if store.estimator["name"] == "tiny":
-        page.text("The network `tiny` shows the step: its depth is a guess, not for training on.", title="A demo")
+        page.text(
+            "The network `tiny` shows the step: its depth is a guess, not for training on.",
+            title="A demo",
+        )
     of_data_set = store.estimator["name"] == "dataset"
     if episodes is not None and (warnings := unlikely(medians, episodes, of_data_set=of_data_set)):
         page.text(*warnings, title="What is suspicious")
