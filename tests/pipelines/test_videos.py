@@ -256,7 +256,7 @@ def test_a_plan_before_anything_is_made(folder, tmp_path):
         result = command("annotate", source, "--plan", "--out", tmp_path / "depth", *SMALL)
         assert result.exit_code == 0, result.output
         assert "to write" in result.output
-        assert "can be planned when this is done" in result.output
+        assert "stop it (Ctrl-C) when it goes on to the depth, and plan again" in result.output
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.mp4").write_bytes(b"no video")
     result = command("annotate", tmp_path / "broken", "--plan", "--out", tmp_path / "depth", *SMALL)
