@@ -19,6 +19,7 @@ from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.store import Store
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.annotate.medians import median_depths, unlikely
+from pipelines.inspect import column_tables
 from pipelines.inspect.frame_views import film_of, frame_rows
 from pipelines.inspect.summary import inspect
 from pipelines.inspect.survey import BINS, SIDES, Survey, survey
@@ -59,7 +60,8 @@ def store_report(store: Store, source_root: Path | None = None) -> Report:
         _add_spread(page, store, counted)
     page.facts("What it is", summary.facts)
     for title, (columns, rows) in summary.tables.items():
-        page.table(title, columns, rows)
+        figures = title in column_tables.TITLES.values()
+        page.table(f"{title} in figures" if figures else title, columns, rows, folded=figures)
     return page
 
 
