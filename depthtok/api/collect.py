@@ -29,10 +29,10 @@ def collect(
         BySet("cpus_per_worker"),
     ],
 ) -> Outcome:
-    """Record LIBERO demonstrations with ground-truth depth.
+    """Record demonstrations in a simulator (LIBERO, Meta-World), with ground-truth depth.
 
-    A scripted expert solves pick-and-place tasks from seeded placements, or official demonstrations
-    are replayed (--demos). Writes an RLDS data set. Needs the extra `sim`.
+    A scripted expert solves its tasks from seeded placements, or official demonstrations of LIBERO
+    are replayed (--demos). Writes an RLDS data set. Needs the extra `sim` or `metaworld`.
 
     Example: depthtok collect --suite libero_object --tasks 0,1 --episodes 10 --out runs/demos
     """

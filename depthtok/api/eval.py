@@ -71,11 +71,12 @@ def evaluate(
         ),
     ] = None,
 ) -> PolicyEvaluation:
-    """Evaluate a policy in LIBERO, closed loop.
+    """Evaluate a policy in a simulator (LIBERO, Meta-World), closed loop.
 
     The field's protocol: official initial states, settling steps, step limits. Writes success rates
-    with intervals, videos and a report. Rerun to resume. Needs the extra `sim`. A policy whose
-    actions are of another robot or rate is refused; another gripper convention is converted.
+    with intervals, videos and a report. Rerun to resume. Needs the extra `sim` or `metaworld`. A
+    policy whose actions are of another robot or rate is refused; another gripper convention is
+    converted.
 
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """

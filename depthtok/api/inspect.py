@@ -25,7 +25,7 @@ def inspect(
     paths: Annotated[
         list[Path], Positional("PATH...", "data sets, stores, codebooks, runs, evaluations")
     ],
-    draft: Annotated[bool, "print a schema draft of RLDS data sets, as TOML"] = False,
+    draft: Annotated[bool, "print a draft of a data set's schema, as TOML"] = False,
 ) -> Inspection:
     """Summarise data sets, stores, codebooks, runs, evaluations.
 

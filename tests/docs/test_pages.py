@@ -2,7 +2,9 @@
 
 import json
 import re
+from importlib.metadata import version
 
+import click
 import pytest
 import typer
 
@@ -68,6 +70,8 @@ def test_pages_that_messages_name_are_there():
 def test_commands_of_pages_can_be_typed(block):
     """The command line takes every flag and value; presets and settings are known."""
     for command, *words in block.commands:
+        shown = {o for p in COMMANDS[command].params if not p.hidden for o in options(p)}
+        assert {word for word in words if word.startswith("--")} <= shown | {"--quiet"}
         words = [re.sub(r"\$(\w+)", lambda name: VARIABLES[name[1]], word) for word in words]
         params = COMMANDS[command].make_context(command, words).params
         interface = read(FUNCTIONS[command])
@@ -83,6 +87,7 @@ def test_blocks_say_what_they_need(block):
 
 
 FOREIGN = {
+    "--array",  # of sbatch
     "--args.replan-steps",  # of openpi's client
     "--nproc-per-node",
     "--nnodes",
@@ -96,17 +101,26 @@ FOREIGN = {
 }
 
 
-def flags() -> set[str]:
-    """Every flag of every command."""
-    params = [param for command in COMMANDS.values() for param in command.params]
-    return {flag for param in params for flag in (*param.opts, *param.secondary_opts)}
+def options(param: click.Parameter) -> list[str]:
+    return [*param.opts, *param.secondary_opts]
+
+
+def flags(*, former: bool) -> set[str]:
+    """Every flag that some command's help shows; with `former` those that are settings by now."""
+    params = [p for c in COMMANDS.values() for p in c.params if former or not p.hidden]
+    return {flag for param in params for flag in options(param)}
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name != "benchmarks"], ids=name)
 def test_flags_in_prose_exist(page):
     prose = re.sub(r"```.*?```|`(?:\w+=\S+ )?python [^`]*`", "", page.read_text(), flags=re.DOTALL)
     code = " ".join(re.findall(r"`([^`]+)`", prose))
-    assert {*re.findall(r"(?<!\S)--[a-z][a-z.-]*", code)} <= flags() | FOREIGN | {"--help"}
+    known = flags(former=page.name == "CHANGELOG.md") | FOREIGN | {"--help"}
+    assert {*re.findall(r"(?<!\S)--[a-z][a-z.-]*", code)} <= known
+
+
+def test_the_citation_is_of_this_version():
+    assert f"version: {version('depthtok')}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_the_pages_have_commands():
