@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from depthtok.config import flat
-from depthtok.copies.contents import Contents, Packed, texts_beside
+from depthtok.copies.contents import Contents, Packed
 from depthtok.copies.packed import object_name, packed_size
 from depthtok.errors import CorruptPart, StoreError
 from depthtok.stores.arrays import group_json
@@ -85,7 +85,8 @@ def _without_paths(spec: StoreSpec) -> StoreSpec:
 
 
 def _root(store: Store, spec: StoreSpec, said: Mapping[str, str]) -> Contents:
-    """What `store.json` says: parts, and the small files beside the root, `said` among them."""
+    """What `store.json` says: parts, and the files `said` beside the root. What else lies there,
+    such as the pages of `depthtok report`, has pictures and paths, and is no part of the codes."""
     packed = {}
     for part in store.parts():
         size = packed_size(part)
@@ -94,7 +95,7 @@ def _root(store: Store, spec: StoreSpec, said: Mapping[str, str]) -> Contents:
                 f"{part.path} is too large for one object", remedy="`depthtok copy` it to a bucket"
             )
         packed[part.name] = Packed(object_name(part), size, part.digest)
-    return Contents(group_json(spec.attributes()), packed, {**texts_beside(store.path), **said})
+    return Contents(group_json(spec.attributes()), packed, said)
 
 
 def _contents(store: CodeStore) -> Rows:

@@ -7,12 +7,20 @@ import pytest
 import yaml
 
 import depthtok
+from depthtok.copies.contents import Contents
 from depthtok.copies.packed import object_name
-from depthtok.errors import ConfigError, CorruptPart, MissingParts, SourceUnavailable, StoreError
+from depthtok.errors import (
+    ConfigError,
+    CorruptPart,
+    MissingParts,
+    SourceUnavailable,
+    StoreError,
+)
+from depthtok.remote.location import located
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.spec import COPY
-from pipelines.provenance import estimator_of
+from pipelines.provenance import MADE_FROM, estimator_of
 from pipelines.push import sending
 from tests.commands.trainings import DEMO
 from tests.hub.hub_server import Fault
@@ -69,10 +77,15 @@ def test_its_card(hub, made):
     assert "**Demo weights" in text  # of the codebook
 
 
-def test_no_path_of_this_machine_goes_along(hub, made):
-    depthtok.push(made / "codes", "lab/codes")
+def test_no_path_of_this_machine_goes_along(hub, made, tmp_path):
+    shutil.copytree(made / "codes", tmp_path / "codes")
+    assert depthtok.report(tmp_path / "codes").page.parent == tmp_path / "codes"
+    (tmp_path / "codes" / "notes.txt").write_text("mine")
+    depthtok.push(tmp_path / "codes", "lab/codes")
+    assert set(Contents.read(located("hf://datasets/lab/codes")).files) == {MADE_FROM}
     for name, data in hub.files("datasets/lab/codes").items():
         assert str(made).encode() not in data, name
+        assert str(tmp_path).encode() not in data, name
         assert str(DEMO.parent).encode() not in data, name
     with pytest.raises(StoreError, match="not say where its codebook lies") as error:
         CodeStore("hf://lab/codes").open_codebook()
