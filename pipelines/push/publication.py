@@ -13,13 +13,13 @@ CODEBOOK, CODES, POLICY = "codebook", "codes", "policy"
 ALWAYS = r"README\.md|\.gitattributes|LICEN[CS]E(\.\w+)?"
 NAMES = {
     CODEBOOK: re.compile(r"codebook\.json|codebook\.safetensors|examples\.npz"),
-    CODES: re.compile(r"store\.json|[\w-]+\.json|parts/[^/]+\.zip"),
+    CODES: re.compile(r"store\.json|parts/[^/]+\.zip"),
     POLICY: re.compile(
         r"config\.json|metrics\.(jsonl|sums)|validation\.(jsonl|sums)|depth\.npz|"
         r"checkpoints/step-\d+/[^/]+"
     ),
 }
-"""The files of a repository by what it holds."""
+"""The files of a repository by what it holds: what a push writes, and so what it may delete."""
 
 
 @dataclass(frozen=True)

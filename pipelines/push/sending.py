@@ -167,7 +167,7 @@ def _require_ours(publication: Publication, branch: HubBranch) -> None:
         raise OutputError(
             f"{branch.repository.url} holds something else than a {publication.what} (first: "
             f"{sorted(others)[0]})",
-            remedy="push to another name, or to a branch of its own with --revision",
+            remedy="push to another name: a new branch would begin with these files, too",
         )
 
 

@@ -13,6 +13,7 @@ from depthtok.errors import (
     ConfigError,
     CorruptPart,
     MissingParts,
+    OutputError,
     SourceUnavailable,
     StoreError,
 )
@@ -23,7 +24,7 @@ from depthtok.stores.spec import COPY
 from pipelines.provenance import MADE_FROM, estimator_of
 from pipelines.push import sending
 from tests.commands.trainings import DEMO
-from tests.hub.hub_server import Fault
+from tests.hub.hub_server import Fault, File, Repo
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # the client's
 
@@ -126,6 +127,17 @@ def test_codes_made_anew_take_the_place_of_those_before(hub, made, tmp_path):
     parts = [object_name(part) for part in CodeStore(tmp_path / "other").parts()]
     assert set(hub.files("datasets/lab/codes")) == {"README.md", COPY, *parts}
     assert CodeStore(second.url).fingerprint != CodeStore(first.url).fingerprint
+
+
+@pytest.mark.parametrize("revision", ["", "codes"])
+def test_somebody_s_json_is_left_alone(hub, made, revision):
+    theirs = {"train.json": File(b"[1]", False), "README.md": File(b"theirs", False)}
+    hub.repos["datasets/lab/data"] = Repo(False)
+    hub.repos["datasets/lab/data"].add("main", theirs, "theirs")
+    with pytest.raises(OutputError, match=r"something else than a codes.*train\.json") as error:
+        depthtok.push(made / "codes", "lab/data", revision=revision)
+    assert "push to another name" in error.value.remedy
+    assert hub.files("datasets/lab/data") == {n: file.data for n, file in theirs.items()}
 
 
 def test_what_is_incomplete_or_damaged_is_not_sent(hub, made, tmp_path):
