@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Float32
 
 from depthtok.data import DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.errors import SourceError
-from pipelines.audit.fit import Fit, as_fitted, disparity, solved
+from pipelines.audit.fit import Baselines, Fit, as_fitted, disparity, solved
 from pipelines.audit.height import Rays, distance
 from pipelines.audit.offset import Offset, offset_of
 from pipelines.audit.plane import PlaneFit
@@ -95,8 +95,8 @@ class ClipAudit:
 
 def audit(pair: Pair) -> ClipAudit:
     """Compares one clip. Raises `SourceError` if no pixel is valid in both depths."""
-    fit = fit_clip(pair)
-    sums = _Sums(fit)
+    fit, average = fit_clip(pair)
+    sums = _Sums(fit, average)
     for start, stop in blocks_of(pair.frames):
         estimated, truth, valid = read_both(pair, start, stop, as_fitted)
         sums.add(estimated, truth, valid, pair.near(start, stop) if pair.near else None)
@@ -139,9 +139,9 @@ def read_both(
     return estimate.values, true.values, estimate.valid & true.valid
 
 
-def fit_clip(pair: Pair) -> Fit:
-    """The least-squares scale and shift, in float64. Raises `SourceError` where no pixel is valid
-    in both."""
+def fit_clip(pair: Pair) -> tuple[Fit, Baselines]:
+    """The least-squares scale and shift, in float64, and what they must beat. Raises `SourceError`
+    where no pixel is valid in both."""
     low, high, total, plane = np.inf, -np.inf, np.zeros(6), PlaneFit()
     rows: list[np.ndarray] = []
     in_depth = pair.estimated(0, 1).kind is DepthKind.RELATIVE_DEPTH
@@ -161,14 +161,14 @@ def fit_clip(pair: Pair) -> Fit:
     means = np.where(counts > 0, sums / np.maximum(counts, 1), mean)
     best_plane = np.clip(plane.solved(), low, high)
     scale, shift, r2 = solved(total)
-    return Fit(scale, shift, low, high, mean, means, best_plane, r2, in_depth)
+    return Fit(scale, shift, low, high, mean, r2, in_depth), Baselines(means, best_plane)
 
 
 class _Sums:
     """Sums over a clip, accumulated block by block."""
 
-    def __init__(self, fit: Fit) -> None:
-        self.fit = fit
+    def __init__(self, fit: Fit, average: Baselines) -> None:
+        self.fit, self.average = fit, average
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -189,9 +189,9 @@ class _Sums:
         self._count("delta1", factor < 1.25, valid)
         self._count("edges", error, valid & edges(true, valid))
         self._count("constant", np.abs(1 / self.fit.mean - true) / true, valid)
-        by_row = (1 / self.fit.rows).astype(np.float32)[:, None]
+        by_row = (1 / self.average.rows).astype(np.float32)[:, None]
         self._count("rows", np.abs(by_row - true) / true, valid)
-        plane = (1 / self.fit.plane).astype(np.float32)
+        plane = (1 / self.average.plane).astype(np.float32)
         self._count("plane", np.abs(plane - true) / true, valid)
         if near is not None:
             self._count("gripper", error, valid & near)

@@ -15,8 +15,7 @@ from depthtok.data import DepthClip, DepthKind
 class Fit:
     """The least-squares `scale` and `shift` from estimated to true disparity.
 
-    `low` to `high` is the true range, `rows` the mean of each image row, `plane` the least-squares
-    plane over the image, held to the range, all in 1/m.
+    `low` to `high` is the true range, `mean` the true mean, in 1/m.
     """
 
     scale: float
@@ -24,8 +23,6 @@ class Fit:
     low: float
     high: float
     mean: float
-    rows: Float[np.ndarray, " H"]
-    plane: Float[np.ndarray, "H W"]
     r2: float  # explained share of the variance of true disparity (or depth)
     in_depth: bool = False  # of relative depth: `scale` and `shift` are from it to metres
 
@@ -35,6 +32,16 @@ class Fit:
         if self.in_depth:
             return np.clip(fitted, np.float32(1 / self.high), np.float32(1 / self.low))
         return 1 / np.clip(fitted, np.float32(self.low), np.float32(self.high))
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What a clip's truth is on average, in 1/m: the mean of each image row, and the least-squares
+    plane over the image, held to the true range. They are as large as an image, so no result of a
+    clip has them."""
+
+    rows: Float[np.ndarray, " H"]
+    plane: Float[np.ndarray, "H W"]
 
 
 def disparity(clip: DepthClip) -> DepthClip:

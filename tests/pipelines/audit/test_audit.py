@@ -1,5 +1,6 @@
 """Estimates that are wrong in a known way must be told from those that are right."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_the_fit_is_the_least_squares_one():
     rng = np.random.default_rng(0)
     truth = scene()
     estimated = (2 / truth + 1 + rng.normal(0, 0.1, truth.shape)).astype(np.float32)
-    fit = fit_clip(pair(estimated, DISPARITY))
+    fit, _ = fit_clip(pair(estimated, DISPARITY))
     x = np.stack([estimated.ravel(), np.ones(estimated.size)], 1).astype(float)
     expected = np.linalg.lstsq(x, (1 / truth).ravel(), rcond=None)[0]
     np.testing.assert_allclose((fit.scale, fit.shift), expected, rtol=1e-5)
@@ -296,7 +297,7 @@ def test_swapped_depth_has_no_scale_to_test():
 def test_the_plane_is_the_least_squares_one_over_valid_pixels():
     truth = scene()
     truth[:, 20:, :9] = 0
-    plane = fit_clip(pair(1 / scene(), DISPARITY, truth=truth)).plane
+    plane = fit_clip(pair(1 / scene(), DISPARITY, truth=truth))[1].plane
     frame, row, column = np.nonzero(truth)
     terms = np.stack([np.ones(len(row)), row, column], 1).astype(float)
     y = 1 / truth[frame, row, column].astype(float)
@@ -316,7 +317,7 @@ def test_depth_that_knows_only_rows_is_worse_than_a_plane():
 
 
 def test_depth_that_knows_a_plane_is_as_good_as_that():
-    plane = fit_clip(pair(1 / scene(), DISPARITY)).plane
+    plane = fit_clip(pair(1 / scene(), DISPARITY))[1].plane
     summary = found(np.broadcast_to(plane, scene().shape).astype(np.float32))
     assert not [text for text in summary.weak if "plane" in text]
     assert [note for note in summary.notes if "no better than the best plane" in note]
@@ -359,6 +360,14 @@ def test_blocks_do_not_matter(monkeypatch):
     other = audit(pair(estimated, DISPARITY))
     for name in ("abs_rel", "rmse_m", "flicker", "edges", "rows"):
         assert getattr(first, name) == pytest.approx(getattr(other, name), rel=1e-5)
+
+
+def test_what_a_clip_leaves_in_memory_does_not_grow_with_its_image():
+    sizes = [
+        len(pickle.dumps(audit(pair(1 / truth, DISPARITY, truth=truth))))
+        for truth in (scene(8, 32), scene(8, 96))
+    ]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
 
 
 def test_invalid_pixels_count_nowhere_and_sizes_may_differ():
