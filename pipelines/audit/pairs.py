@@ -10,9 +10,12 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from depthtok.data import EpisodeKey
-from depthtok.errors import ConfigError, DepthKindError, SourceError
+from depthtok.errors import ConfigError, DepthKindError, SourceError, StaleStore
+from depthtok.log import warn
 from depthtok.required import require
 from depthtok.stores.depth import DepthStore, StoredDepth
+from depthtok.stores.origin import FRAMES, frames_of, same_frames
+from depthtok.stores.parts import Part, ShardKey
 from depthtok.stores.stored_episode import StoredEpisode, StoredFrames
 from pipelines.audit.audit import Pair
 from pipelines.audit.height import Rays
@@ -39,7 +42,7 @@ def paired(
     `poses` asks for where cameras stood at every step, from the data set itself.
 
     Raises `DepthKindError` if the truth is not in metres, `ConfigError` for a camera that one of
-    them lacks, `SourceError` if no clip is in both.
+    them lacks, `SourceError` if no clip is in both, `StaleStore` if they are of other frames.
     """
     if truth.kind != "metres":
         raise DepthKindError(
@@ -58,6 +61,7 @@ def paired(
         )
     for name in heights or ():
         require(name in names, "camera_height", name, f"name one of {', '.join(names)}")
+    _require_same_frames(estimated, truth, names)
     source = _Source(truth, source_root, poses=poses)
     true = {(clip.key, clip.camera): clip for name in names for clip in truth.clips(name)}
     clips = [clip for name in names for clip in estimated.clips(name)]
@@ -68,6 +72,31 @@ def paired(
             remedy="annotate the same data set twice: once by an estimator, once with `dataset`",
         )
     return (_pair(clip, true[clip.key, clip.camera], source, heights or {}) for clip in clips)
+
+
+def _require_same_frames(estimated: DepthStore, truth: DepthStore, cameras: Sequence[str]) -> None:
+    """Raises `StaleStore` where parts of one shard record other frames of these cameras; warns
+    where they do not record them."""
+    of_truth: dict[ShardKey, list[Part]] = {}
+    for part in truth.parts():
+        of_truth.setdefault(part.shard, []).append(part)
+    same = [
+        same_frames(*({FRAMES: frames_of(part.meta, cameras, ("rgb",))} for part in (one, two)))
+        for one in estimated.parts()
+        for two in of_truth.get(one.shard, ())
+    ]
+    if others := same.count(False):
+        raise StaleStore(
+            f"{estimated.path} and {truth.path} are of other frames ({others} of {len(same)} "
+            "parts): the data set, or how its schema reads them, changed between them",
+            remedy="run `depthtok convert`, and `annotate` for both, again: each makes just the "
+            "parts that changed anew; after an edit of the schema give `annotate` another --out",
+        )
+    if unknown := same.count(None):
+        warn(
+            f"{unknown} of {len(same)} parts of {estimated.path} or {truth.path} do not record of "
+            "which frames they were made: that they are of the same ones is not known"
+        )
 
 
 def _pair(
