@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from depthtok.data import EpisodeKey
-from depthtok.errors import ConfigError, DepthKindError, SourceError, StaleStore
+from depthtok.errors import ConfigError, CorruptRecord, DepthKindError, SourceError, StaleStore
 from depthtok.log import warn
 from depthtok.required import require
 from depthtok.stores.depth import DepthStore, StoredDepth
@@ -129,6 +129,7 @@ class _Source:
         self._classes: dict[str, int] = {}  # by camera: the gripper's number
         self._rows: dict[EpisodeKey, StoredEpisode] = {}
         self._poses: Poses | None = None
+        self._without: set[str] = set()  # cameras with a clip whose poses are not right
         if not (truth.source("episodes") / "zarr.json").is_file():
             return
         episodes = episodes_of(truth, source_root)
@@ -139,10 +140,18 @@ class _Source:
         self._poses = Poses(episodes) if poses else None
 
     def poses(self, clip: StoredDepth) -> Float[np.ndarray, "T 4 4"] | None:
-        """Where the camera stood at every step; None if that is unknown, or was not asked for."""
+        """Where the camera stood at every step; None if that is unknown, or was not asked for, and,
+        with a warning for the first of a camera, where it cannot be: its steps may not all be kept.
+        """
         if self._poses is None:
             return None
-        return self._poses.of(clip.key, clip.camera, len(clip))
+        try:
+            return self._poses.of(clip.key, clip.camera, len(clip))
+        except CorruptRecord as error:
+            if clip.camera not in self._without:
+                warn(f"{error.problem}: clips like it are compared, but have no alignment error")
+            self._without.add(clip.camera)
+            return None
 
     def near(
         self, clip: StoredDepth, size: tuple[int, int]

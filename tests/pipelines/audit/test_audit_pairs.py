@@ -58,3 +58,15 @@ def test_where_frames_are_not_recorded_that_is_said(rlds, tmp_path, monkeypatch,
     monkeypatch.setattr("pipelines.audit.pairs.frames_of", lambda *_: {})
     compared(depth, depth, tmp_path / "audit")
     assert "1 of 1 parts" in capsys.readouterr().err
+
+
+def test_poses_of_steps_that_are_not_kept_end_nothing(tmp_path, capsys):
+    schema = f"{SCHEMA.read_text()}\n[keep]\ndrop_first = 1\n"
+    depth = true_depth(SAMPLE, tmp_path / "kept", schema)
+    capsys.readouterr()
+    result = compared(depth, depth, tmp_path / "audit", any_unit=True)
+    assert result.clips == 8
+    assert result.left_out == []
+    (row,) = result.estimators
+    assert row.data_sets["libero_sample, wrist_image"]["tae"] is None
+    assert capsys.readouterr().err.count("have no alignment error") == 1
