@@ -188,7 +188,7 @@ def _one(
     if not clips:
         raise SourceError("no clip could be compared", remedy="see the warnings above")
     summaries = summarise(clips)
-    page = make_page(*stores, pairs, clips, summaries).write(out)
+    page = make_page(*stores, pairs, clips, summaries, source_root).write(out)
     return DepthAudit(summaries, clips, page)
 
 
@@ -216,7 +216,7 @@ def _several(
         measured = measure(table, cameras, source_root, codec, warn, bar.advance)
     page = out / "report.html"
     result = compared(candidates, measured, page, any_unit=any_unit)
-    comparison_report(result, candidates, table, measured).write(out)
+    comparison_report(result, candidates, table, measured, source_root).write(out)
     return result
 
 

@@ -76,8 +76,10 @@ def comparison_report(
     candidates: Sequence[Candidate],
     table: Sequence[Meeting],
     measured: Measured,
+    source_root: Path | None = None,
 ) -> Report:
-    """Everything that is known of the candidates."""
+    """Everything that is known of the candidates. `source_root`: where the data set of the images
+    lies now."""
     sets = list(dict.fromkeys(str(meeting.truth.path) for meeting in table))
     page = Report(
         "Which depth to trust",
@@ -102,7 +104,7 @@ def comparison_report(
     if findings or result.left_out:
         page.text(*findings, *result.left_out, title="What to know")
     names = [row.name for row in result.estimators]
-    for title, pictures, scale in _frames(result, table, measured):
+    for title, pictures, scale in _frames(result, measured, _episodes(table, source_root)):
         page.pictures(title, pictures, len(names) + 1, bars=[scale.bar(), ERRORS])
     views = dict.fromkeys(view for row in result.estimators for view in row.data_sets)
     by_view = [(view, row) for view in views for row in result.estimators if view in row.data_sets]
@@ -159,7 +161,7 @@ def _cells(figures: Mapping[str, Interval | None], columns: Iterable[str]) -> li
 
 
 def _frames(
-    result: EstimatorComparison, table: Sequence[Meeting], measured: Measured
+    result: EstimatorComparison, measured: Measured, episodes: Mapping[EpisodeKey, StoredEpisode]
 ) -> Iterator[tuple[str, list[Picture], ColourScale]]:
     """The middle frame of some clips: its image above true depth, then each estimator's fitted
     depth above its error."""
@@ -168,7 +170,6 @@ def _frames(
     by_clip: dict[tuple[EpisodeKey, str], dict[str, ClipFigures]] = {}
     for clip in measured.clips:
         by_clip.setdefault(clip.clip, {})[clip.candidate] = clip
-    episodes = _episodes(table)
     for key, camera in shown_clips(measured.clips):
         row = by_clip[key, camera]
         pairs = [measured.pairs[name, key, camera] for name in names]
@@ -179,12 +180,14 @@ def _frames(
         yield title, pictures, _scale(pairs[0], step)
 
 
-def _episodes(table: Sequence[Meeting]) -> dict[EpisodeKey, StoredEpisode]:
+def _episodes(
+    table: Sequence[Meeting], source_root: Path | None
+) -> dict[EpisodeKey, StoredEpisode]:
     """Episodes by key; none of a data set whose images are not there any more."""
     by_key: dict[EpisodeKey, StoredEpisode] = {}
     for truth in {str(meeting.truth.path): meeting.truth for meeting in table}.values():
         try:
-            by_key |= {episode.key: episode for episode in episodes_of(truth)}
+            by_key |= {episode.key: episode for episode in episodes_of(truth, source_root)}
         except DepthtokError:
             continue
     return by_key

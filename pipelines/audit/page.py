@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -57,8 +58,9 @@ def make_page(
     pairs: Sequence[Pair],
     clips: Sequence[ClipAudit],
     cameras: Sequence[CameraAudit],
+    source_root: Path | None = None,
 ) -> Report:
-    """Everything that was found."""
+    """Everything that was found. `source_root`: where the data set of the images lies now."""
     page = Report("Estimated against true depth", f"{estimated.path} against {truth.path}")
     page.related([estimated.path, truth.path])
     for camera in cameras:
@@ -98,7 +100,7 @@ def make_page(
         ],
     )
     page.text(*EXPLAINED, title="What the columns are", folded=True)
-    rows = _rows(truth, pairs, clips)
+    rows = _rows(_images(truth, source_root), pairs, clips)
     page.frames("Best, median and worst clip of each camera", rows, shown=3)
     facts = estimator_facts(estimated.estimator) | steadied_in_words(estimated)
     page.facts("The estimator", facts)
@@ -131,12 +133,9 @@ def _scale(audit: ClipAudit | CameraAudit) -> str:
     return f"{audit.height} (truth, by the camera's height)" if audit.height else "not tested"
 
 
-def _rows(
-    truth: DepthStore, pairs: Sequence[Pair], clips: Sequence[ClipAudit]
-) -> Iterator[FrameRow]:
+def _rows(images, pairs: Sequence[Pair], clips: Sequence[ClipAudit]) -> Iterator[FrameRow]:
     """Image, true depth, estimated depth and error of the middle frame of some clips."""
     by_clip = {(pair.key, pair.camera): pair for pair in pairs}
-    images = _images(truth)
     for camera in dict.fromkeys(clip.camera for clip in clips):
         order = sorted((c for c in clips if c.camera == camera), key=lambda clip: clip.abs_rel)
         names = {len(order) // 2: "median", len(order) - 1: "worst", 0: "best"}
@@ -145,12 +144,12 @@ def _rows(
             yield _row(by_clip[clip.key, camera], clip, images, names[rank])
 
 
-def _images(truth: DepthStore):
+def _images(truth: DepthStore, source_root: Path | None):
     """Episodes by key; none where the images are not there any more."""
     from pipelines.depth.truth import episodes_of
 
     try:
-        return {episode.key: episode for episode in episodes_of(truth)}
+        return {episode.key: episode for episode in episodes_of(truth, source_root)}
     except DepthtokError:
         return {}
 

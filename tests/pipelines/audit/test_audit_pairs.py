@@ -70,3 +70,13 @@ def test_poses_of_steps_that_are_not_kept_end_nothing(tmp_path, capsys):
     (row,) = result.estimators
     assert row.data_sets["libero_sample, wrist_image"]["tae"] is None
     assert capsys.readouterr().err.count("have no alignment error") == 1
+
+
+@pytest.mark.parametrize("any_unit", [False, True])
+def test_images_of_a_data_set_that_moved_are_on_the_page(any_unit, tmp_path):
+    before = make_rlds(tmp_path / "before", episodes=2, steps=3, shards=1)
+    depth = true_depth(before, tmp_path / "stores")
+    before.rename(tmp_path / "now")
+    settings = {"source_root": tmp_path / "now", "any_unit": any_unit}
+    result = compared(depth, depth, tmp_path / "audit", **settings)
+    assert "image is not there" not in result.page.read_text()
