@@ -1,4 +1,4 @@
-"""Which clips are compared: of the same frames, with the poses that fit, wherever the data set is."""
+"""Which clips are compared: of the same frames, with poses that fit, wherever the data set is."""
 
 import re
 from pathlib import Path
