@@ -26,7 +26,7 @@ from pipelines.export.joined import Joined
 from pipelines.export.layout import DATA, VIDEO, ExportLayout, file_path
 from pipelines.export.lerobot_meta import write_meta
 from pipelines.export.names import keys_of
-from pipelines.export.packets import put_together
+from pipelines.export.packets import put_together, video_rate
 from pipelines.export.record import LEROBOT
 from pipelines.export.work import ExportDirectory, Exported, Failed, fingerprint
 
@@ -34,8 +34,8 @@ from pipelines.export.work import ExportDirectory, Exported, Failed, fingerprint
 def export_lerobot(joined: Joined, config: ExportConfig, out: Path, threads: int) -> Exported:
     """Writes the data set to `out`, or goes on with it.
 
-    Raises `ConfigError` where the episodes have no rate, `DepthKindError` where depth is not in
-    metres, and what `ExportDirectory.finished` raises.
+    Raises `ConfigError` where the episodes have no rate that a video has, `DepthKindError` where
+    depth is not in metres, and what `ExportDirectory.finished` raises.
     """
     rate = _rate(joined, config)
     _require_fit(joined, config)
@@ -61,14 +61,22 @@ def export_lerobot(joined: Joined, config: ExportConfig, out: Path, threads: int
 
 
 def _rate(joined: Joined, config: ExportConfig) -> Fraction:
-    """Frames per second, exactly as it is written in decimals. Raises `ConfigError`."""
+    """Frames per second, as video has it. Raises `ConfigError` where there is no rate, or none that
+    a video can have."""
     fps = joined.rate(config.fps)
     if not fps:
         raise ConfigError(
             f"{joined.episodes.path} does not say how many frames a second has",
             remedy="say it with --set fps=20, or export with --format rlds",
         )
-    return Fraction(repr(float(fps)))
+    rate = video_rate(fps)
+    if rate is None:
+        raise ConfigError(
+            f"{fps} frames per second is a rate that no video can have",
+            remedy="correct --set fps, or `fps` in the schema of the episodes and convert them "
+            "again; or export with --format rlds",
+        )
+    return rate
 
 
 def _require_fit(joined: Joined, config: ExportConfig) -> None:

@@ -27,6 +27,9 @@ from pipelines.export.clips import TICKS
 READABLE = {"h264": "yuv420p", "hevc": "yuv420p", "av1": "yuv420p"}
 """By codec, the pixels of videos that LeRobot reads."""
 
+SAME_RATE = Fraction(1, 10**6)
+"""Rates that differ by less, relatively, are one, written with more or fewer digits."""
+
 
 @dataclass(frozen=True)
 class ClipFacts:
@@ -65,6 +68,19 @@ class PacketIndex:
         inside = np.sort(self.pts[span.start : span.stop])
         ends = span.stop == len(self.key) or (span.stop < len(self.key) and self.key[span.stop])
         return span if ends and np.array_equal(inside, wanted) else None
+
+
+def video_rate(fps: float) -> Fraction | None:
+    """Frames per second exactly as they are written in decimals; where the time base of that does
+    not fit FFmpeg's 32 bits, as for 29.97002997002997, the fraction that is meant: 30000/1001. None
+    where there is none."""
+    written = Fraction(repr(float(fps)))
+    for rate in (written, written.limit_denominator(1001)):
+        base = 1 / (rate * TICKS) if rate else Fraction(2**31)
+        fits = max(base.numerator, base.denominator, rate.denominator) < 2**31
+        if fits and abs(rate - written) <= SAME_RATE * written:
+            return rate
+    return None
 
 
 def index(path: Path) -> PacketIndex:

@@ -149,6 +149,33 @@ def test_clips_one_after_the_other(tmp_path, rng):
     np.testing.assert_array_equal([codes_of(p) for p in pictures], np.concatenate(clips))
 
 
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [
+        (30.0, Fraction(30)),
+        (29.97, Fraction(2997, 100)),
+        (12.34567, Fraction(1234567, 100000)),
+        (30000 / 1001, Fraction(30000, 1001)),
+        (14.985014985, Fraction(15000, 1001)),
+        (3.3333333333, Fraction(10, 3)),
+        (0.1, Fraction(1, 10)),
+    ],
+)
+def test_a_rate_is_one_that_video_has(fps, rate, tmp_path):
+    assert packets.video_rate(fps) == rate
+    frames = [np.full((64, 64), 100 * number, np.uint16) for number in range(3)]
+    write_clip(tmp_path / "clip", frames, rate, depth_codec(ExportConfig()))
+    clips = [tmp_path / "clip"] * 2
+    packets.put_together(clips, tmp_path / "both.mp4", rate, packets.examined(clips[0]).delay)
+    times = [frame.time for frame in decoded(tmp_path / "both.mp4")]
+    np.testing.assert_allclose(times, np.arange(6) / fps, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fps", [0.0007123456789, 1e-12])
+def test_some_rates_no_video_has(fps):
+    assert packets.video_rate(fps) is None
+
+
 def test_statistics_of_pictures_are_numpys(rng):
     frames = rng.integers(0, 256, (4, 20, 30, 3)).astype(np.uint8)
     counter = statistics.of_pictures()
