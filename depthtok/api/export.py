@@ -34,7 +34,7 @@ def export(
     """Write episodes, with depth and codes, as LeRobot v3.0 or RLDS.
 
     Given again, it goes on where it was stopped. `depthtok convert DIR --schema DIR/schema.toml`
-    reads the export back.
+    reads the export back, if the episodes have actions.
 
     Example: depthtok export runs/episodes --codes runs/codes --depth runs/depth --out runs/lerobot
     """

@@ -36,7 +36,8 @@ def tell(exported: Exported, out: Path, *, json: bool) -> int:
                 f"{camera}: {count:,} pixels of depth are at or beyond the ends of the depth "
                 "video's range, and are no measurement there: see --set depth_max"
             )
-    suggest(typed("convert", out, "--schema", out / "schema.toml", "--out", "DIR"), json=json)
+    if exported.comes_back:
+        suggest(typed("convert", out, "--schema", out / "schema.toml", "--out", "DIR"), json=json)
     if json:
         result(exported)
     return exported.exit_code

@@ -40,7 +40,8 @@ def columns_of(
         columns |= dict(zip(MOLMOACT, values, strict=True))
     if joined.episodes.proprio_dim:
         columns[STATE] = np.asarray(episode.proprio, np.float32)
-    columns[ACTION] = np.asarray(episode.action, np.float32)
+    if joined.episodes.action_dim:  # recorded videos have none
+        columns[ACTION] = np.asarray(episode.action, np.float32)
     return columns
 
 

@@ -139,4 +139,5 @@ def _outcome(joined: Joined, out: Path, record: JsonObject, *, made: bool) -> Ex
         value_of(record, "copied", dict),
         value_of(record, "beyond", dict),
         list(joined.notes),
+        comes_back=joined.episodes.action_dim > 0,
     )

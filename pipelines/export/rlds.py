@@ -67,6 +67,7 @@ def export_rlds(joined: Joined, config: ExportConfig, out: Path) -> Exported:
         is_new,
         [Failed(**failure) for failure in value_of(record, "failures", list)],
         notes=list(joined.notes),
+        comes_back=joined.episodes.action_dim > 0,
     )
 
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from depthtok.data import Camera
 from depthtok.meaning import UNKNOWN, Column, Meaning
 
+READ_BACK = "# How depthtok reads this export: `depthtok convert DIR --schema DIR/schema.toml`."
+WITHOUT_ACTIONS = (
+    "# What this export has. It has no actions: `depthtok convert` does not read it."
+)
+
 
 @dataclass(frozen=True)
 class CameraFeatures:
@@ -51,7 +56,7 @@ def schema_text(
 ) -> str:
     """TOML."""
     lines: list[str] = [
-        "# How depthtok reads this export: `depthtok convert DIR --schema DIR/schema.toml`.",
+        READ_BACK if meaning.action else WITHOUT_ACTIONS,
         f"datasets = {_toml([name])}",
         'status = "verified"',
         "",

@@ -42,7 +42,8 @@ class Failed:
 @dataclass(frozen=True)
 class Exported:
     """What an export is: its episodes, frames and bytes. `made` is false where it was there. By
-    camera: the clips that were `copied`, and the pixels of depth that are `beyond` its ends."""
+    camera: the clips that were `copied`, and the pixels of depth that are `beyond` its ends.
+    `comes_back`: whether `depthtok convert` reads it, which asks for actions."""
 
     out: Path
     format: str
@@ -55,6 +56,7 @@ class Exported:
     copied: dict[str, int] = field(default_factory=dict)
     beyond: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    comes_back: bool = True
 
     @property
     def exit_code(self) -> int:

@@ -6,7 +6,11 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from depthtok.cli.main import app
+from depthtok.config import RunOptions
 from depthtok.data import DepthKind
 from depthtok.disk.digests import file_sha256
 from depthtok.errors import OutputError, StaleStore
@@ -15,6 +19,8 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.export import lerobot
+from pipelines.run import run
+from pipelines.videos import VideoStage
 from tests.commands.trainings import call
 from tests.lerobot_sets import SCHEMA, picture, write_v3, write_video
 from tests.pipelines.export.stores import (
@@ -310,6 +316,29 @@ def test_what_does_not_fit_is_refused(stores, tmp_path):
     assert "holds disparity, depth videos of LeRobot are in metres" in said
     shutil.rmtree(next((stores / "codes/parts").glob("train*")), ignore_errors=False)
     assert "lacks 1 of its parts" in refused(*words, "--codes", stores / "codes")
+
+
+@pytest.mark.parametrize("form", ["lerobot", "rlds"])
+def test_episodes_without_actions_are_exported_without(form, tmp_path):
+    """As those that `annotate` makes of videos; nothing that fails is suggested then."""
+    for number in range(3):
+        path = tmp_path / f"films/one/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((64, 64, 3), 40 * number, np.uint8)).save(path)
+    run(VideoStage(tmp_path / "films", tmp_path / "episodes"), RunOptions())
+    words = ["export", tmp_path / "episodes", "--format", form, "--set", "fps=10"]
+    if form == "lerobot":
+        words_of_no_video = [*words[:-1], "fps=0.0007123456789", "--out", tmp_path / "set"]
+        assert "a rate that no video can have" in refused(*words_of_no_video)
+    result = CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path / "set")])
+    assert result.exit_code == 0, result.output
+    assert "convert" not in result.output
+    assert "has no actions" in (tmp_path / "set/schema.toml").read_text()
+    if form == "lerobot":
+        assert "action" not in info(tmp_path / "set")["features"]
+        names = pq.read_schema(tmp_path / "set/data/chunk-000/file-000.parquet").names
+        assert "timestamp" in names
+        assert "action" not in names
 
 
 def test_codes_of_an_absent_camera_are_no_codes(tmp_path):
