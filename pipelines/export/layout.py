@@ -7,8 +7,11 @@ exported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
@@ -16,7 +19,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from depthtok.errors import ConfigError
-from depthtok.json_values import JsonObject
+from depthtok.json_values import JsonObject, value_of
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.export.columns import columns_of
 from pipelines.export.config import ExportConfig
@@ -39,33 +42,81 @@ def file_path(template: str, number: int, key: str = "") -> str:
     return template.format(video_key=key, chunk_index=chunk, file_index=file)
 
 
+def _integers() -> array:
+    return array("q")
+
+
+@dataclass(frozen=True)
+class StreamClips:
+    """What files are made by, of the clips of one video: see `ClipFacts`."""
+
+    bytes: array = field(default_factory=_integers)
+    delay: array = field(default_factory=_integers)
+    parameters: list[str] = field(default_factory=list)
+
+    def add(self, clip: ClipFacts) -> None:
+        """Adds the clip of an episode."""
+        self.bytes.append(clip.bytes)
+        self.delay.append(clip.delay)
+        self.parameters.append(sys.intern(clip.parameters))
+
+
+@dataclass(frozen=True)
+class EpisodeRecords:
+    """What was made of all episodes (see `episode.py`), in few bytes each: there may be millions.
+
+    `numbers` are the episodes that are exported, `clips` theirs by feature; by camera, how many
+    clips were `copied` and not encoded, and how many pixels of depth are `beyond` the ends of the
+    depth video's codes.
+    """
+
+    numbers: array = field(default_factory=_integers)
+    clips: dict[str, StreamClips] = field(default_factory=dict)
+    failures: list[Failed] = field(default_factory=list)
+    copied: Counter[str] = field(default_factory=Counter)
+    beyond: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, records: Iterable[tuple[int, JsonObject]]) -> EpisodeRecords:
+        """Reads the record of every episode, by its number. Raises `ConfigError` where no episode
+        can be exported."""
+        all_of_them = cls()
+        for number, record in records:
+            all_of_them._add(number, record)
+        failures = all_of_them.failures
+        if not all_of_them.numbers:
+            raise ConfigError(
+                f"not one of {len(failures)} episodes can be exported; the first: "
+                f"{failures[0].reason}",
+                remedy="see to that, and run the command again with another --out",
+            )
+        return all_of_them
+
+    def _add(self, number: int, record: JsonObject) -> None:
+        if "failed" in record:
+            self.failures.append(Failed(str(record["key"]), str(record["failed"])))
+            return
+        self.numbers.append(number)
+        for key, clip in value_of(record, "clips", dict).items():
+            self.clips.setdefault(key, StreamClips()).add(ClipFacts(**clip))
+        self.copied.update(value_of(record, "copied", list))
+        self.beyond.update(value_of(record, "beyond", dict))
+
+
 @dataclass(frozen=True)
 class ExportLayout:
-    """`records` are what was made of every episode, by its number: see `episode.py`."""
+    """`records` are what was made of the episodes."""
 
     joined: Joined
     config: ExportConfig
     keys: Mapping[str, CameraKeys]
     rate: Fraction
-    records: Mapping[int, JsonObject]
-
-    @cached_property
-    def numbers(self) -> list[int]:
-        """The episodes that are exported. Raises `ConfigError` where there are none."""
-        numbers = [number for number, record in self.records.items() if "failed" not in record]
-        if not numbers:
-            reason = next(iter(self.records.values()))["failed"]
-            raise ConfigError(
-                f"not one of {len(self.records)} episodes can be exported; the first: {reason}",
-                remedy="see to that, and run the command again with another --out",
-            )
-        return numbers
+    records: EpisodeRecords
 
     @property
-    def failures(self) -> list[Failed]:
-        """The episodes that are not."""
-        records = self.records.values()
-        return [Failed(str(r["key"]), str(r["failed"])) for r in records if "failed" in r]
+    def numbers(self) -> array:
+        """The episodes that are exported."""
+        return self.records.numbers
 
     def episode(self, index: int) -> StoredEpisode:
         """An exported episode."""
@@ -82,23 +133,15 @@ class ExportLayout:
         return np.cumsum(self.lengths) - self.lengths
 
     @cached_property
-    def clips(self) -> dict[str, list[ClipFacts]]:
-        """By feature that is a video: the clip of every exported episode."""
-        tables = [value_tables(self.records[number]) for number in self.numbers]
-        return {key: [ClipFacts(**table[key]) for table in tables] for key in tables[0]}
-
-    @cached_property
     def video_groups(self) -> dict[str, list[range]]:
         """By feature that is a video: the episodes, by index, in each of its files."""
         limit = self.config.video_file_mb * MB
         groups: dict[str, list[range]] = {}
-        for key, clips in self.clips.items():
-            alike = runs([clip.parameters for clip in clips])
-            sizes = [clip.bytes for clip in clips]
+        for key, clips in self.records.clips.items():
             groups[key] = [
                 range(run.start + part.start, run.start + part.stop)
-                for run in alike
-                for part in cut(sizes[run.start : run.stop], limit)
+                for run in runs(clips.parameters)
+                for part in cut(clips.bytes[run.start : run.stop], limit)
             ]
         return groups
 
@@ -145,13 +188,6 @@ class ExportLayout:
         if len({names[part.start] for part in parts}) < len(parts):
             return {"train": f"0:{len(names)}"}
         return {names[part.start]: f"{part.start}:{part.stop}" for part in parts}
-
-
-def value_tables(record: JsonObject) -> dict[str, dict]:
-    """The clips in an episode's record."""
-    clips = record["clips"]
-    assert isinstance(clips, dict)
-    return clips
 
 
 def runs(values: Sequence[str]) -> list[range]:

@@ -23,12 +23,15 @@ from pipelines.export.clips import depth_codec, require_encoders, rgb_codec
 from pipelines.export.config import ExportConfig
 from pipelines.export.episode import EpisodeMaker
 from pipelines.export.joined import Joined
-from pipelines.export.layout import DATA, VIDEO, ExportLayout, file_path
+from pipelines.export.layout import DATA, VIDEO, EpisodeRecords, ExportLayout, file_path
 from pipelines.export.lerobot_meta import write_meta
 from pipelines.export.names import keys_of
 from pipelines.export.packets import put_together, video_rate
 from pipelines.export.record import LEROBOT
 from pipelines.export.work import ExportDirectory, Exported, Failed, fingerprint
+
+AT_A_TIME = 1000
+"""Episodes that are handed to the threads: each that waits takes memory."""
 
 
 def export_lerobot(joined: Joined, config: ExportConfig, out: Path, threads: int) -> Exported:
@@ -49,7 +52,8 @@ def export_lerobot(joined: Joined, config: ExportConfig, out: Path, threads: int
     maker = EpisodeMaker(joined, config, keys, rate, directory.work)
     numbers = joined.numbers.tolist()
     _make_episodes(maker, numbers, threads)
-    layout = ExportLayout(joined, config, keys, rate, {n: maker.record(n) for n in numbers})
+    records = EpisodeRecords.of((number, maker.record(number)) for number in numbers)
+    layout = ExportLayout(joined, config, keys, rate, records)
     _write_videos(layout, maker, out)
     for number, group in enumerate(layout.data_groups):
         path = out / file_path(DATA, number)
@@ -103,8 +107,9 @@ def _make_episodes(maker: EpisodeMaker, numbers: list[int], threads: int) -> Non
     maker.cancelled = stop.is_set
     with progress(len(numbers), "episodes", "export") as bar, ThreadPoolExecutor(threads) as pool:
         try:
-            for _ in pool.map(maker.make, numbers):
-                bar.advance()
+            for start in range(0, len(numbers), AT_A_TIME):
+                for _ in pool.map(maker.make, numbers[start : start + AT_A_TIME]):
+                    bar.advance()
         except BaseException:  # a signal, too: what is running ends within some frames
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -114,13 +119,13 @@ def _make_episodes(maker: EpisodeMaker, numbers: list[int], threads: int) -> Non
 def _write_videos(layout: ExportLayout, maker: EpisodeMaker, out: Path) -> None:
     """Puts the clips of every stream together."""
     for key, groups in layout.video_groups.items():
-        clips = layout.clips[key]
+        delays = layout.records.clips[key].delay
         for number, group in enumerate(groups):
             path = out / file_path(VIDEO, number, key)
             if path.is_file():
                 continue
             folders = [maker.folder(layout.numbers[index]) for index in group]
-            delay = max(clips[index].delay for index in group)
+            delay = max(delays[group.start : group.stop])
             put_together([f / f"{key}.mp4" for f in folders], path, layout.rate, delay)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def write_meta(
     tables.write_tasks(out / "meta/tasks.parquet", list(layout.tasks))
     merged = _write_episodes(layout, of_videos, out)
     write_atomic(out / "meta/stats.json", _json(_all_statistics(layout, merged)))
-    tables.write_rows(out / BY_EPISODE, list(provenance.episode_rows(layout)))
+    tables.write_rows(out / BY_EPISODE, provenance.episode_rows(layout))
     write_atomic(out / SCHEMA_FILE, _schema(layout))
     info = _info(layout, out)
     files = [
@@ -86,8 +87,8 @@ def _write_episodes(
     data = _files_of(layout.data_groups)
     videos = {key: _files_of(groups) for key, groups in layout.video_groups.items()}
     merged: dict[str, statistics.Merger] = {}
-    for number, group in enumerate(groups):
-        rows = []
+
+    def rows(number: int, group: range) -> Iterator[dict[str, object]]:
         for index in group:
             row = _row(layout, index, data[index], {key: f[index] for key, f in videos.items()})
             for key, figures in _figures(layout, of_videos, index).items():
@@ -95,14 +96,17 @@ def _write_episodes(
                 merged.setdefault(key, statistics.Merger()).add(figures)
             chunk, file = divmod(number, FILES_IN_CHUNK)
             row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
-            rows.append(row)
-        tables.write_rows(out / file_path(EPISODES, number), rows)
+            yield row
+
+    for number, group in enumerate(groups):
+        tables.write_rows(out / file_path(EPISODES, number), rows(number, group))
     return {key: merger.figures() for key, merger in merged.items()}
 
 
 def _files_of(groups: list[range]) -> list[tuple[int, int]]:
     """For every episode: the number of its file, and the first episode in that."""
-    return [(number, group.start) for number, group in enumerate(groups) for _ in group]
+    of_groups = [[(number, group.start)] * len(group) for number, group in enumerate(groups)]
+    return list(chain.from_iterable(of_groups))
 
 
 def _row(
@@ -152,16 +156,12 @@ def _video_info(layout: ExportLayout, out: Path) -> dict[str, dict[str, object]]
             options = {"x265-params": depth_codec(config).options["x265-params"]}
             how |= {"video.extra_options": options, "depth_unit": "m"}
             how |= {f"video.{name}": v for name, v in config.depth_codes.to_json().items()}
-        elif codec == rgb_codec(config).lerobot_name and not _copied(layout):
+        elif codec == rgb_codec(config).lerobot_name and not layout.records.copied:
             how["video.crf"] = config.crf
         else:
             how = {}
         infos[key] = video_info(size, codec, pixels, float(layout.rate), how)
     return infos
-
-
-def _copied(layout: ExportLayout) -> bool:
-    return any(provenance.copied_clips(layout).values())
 
 
 def _info(layout: ExportLayout, out: Path) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
@@ -94,26 +93,6 @@ def episode_rows(layout: ExportLayout) -> Iterator[dict[str, object]]:
         yield {**row, **of_episode(layout.joined, layout.episode(index))}
 
 
-def copied_clips(layout: ExportLayout) -> dict[str, int]:
-    """By camera: how many of its clips were copied, and not encoded."""
-    counts: Counter[str] = Counter()
-    for number in layout.numbers:
-        copied = layout.records[number]["copied"]
-        assert isinstance(copied, list)
-        counts.update(copied)
-    return dict(counts)
-
-
-def pixels_beyond(layout: ExportLayout) -> dict[str, int]:
-    """By camera: how many pixels of depth are at or beyond the ends of the depth video's codes."""
-    counts: Counter[str] = Counter()
-    for number in layout.numbers:
-        beyond = layout.records[number]["beyond"]
-        assert isinstance(beyond, dict)
-        counts.update(beyond)
-    return dict(counts)
-
-
 def described(layout: ExportLayout) -> dict[str, object]:
     """The record of an export as LeRobot."""
     config = layout.config
@@ -126,7 +105,7 @@ def described(layout: ExportLayout) -> dict[str, object]:
             camera: {**asdict(keys), "range": range_key(camera)}
             for camera, keys in layout.keys.items()
         },
-        "copied": copied_clips(layout),
-        "beyond": pixels_beyond(layout),
-        "failures": [asdict(failure) for failure in layout.failures],
+        "copied": dict(layout.records.copied),
+        "beyond": dict(layout.records.beyond),
+        "failures": [asdict(failure) for failure in layout.records.failures],
     }

@@ -11,9 +11,7 @@ from depthtok.data import Camera
 from depthtok.meaning import UNKNOWN, Column, Meaning
 
 READ_BACK = "# How depthtok reads this export: `depthtok convert DIR --schema DIR/schema.toml`."
-WITHOUT_ACTIONS = (
-    "# What this export has. It has no actions: `depthtok convert` does not read it."
-)
+WITHOUT_ACTIONS = "# What this export has. It has no actions: `depthtok convert` does not read it."
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from depthtok.frames.parquet import arrow
 
 Columns = Mapping[str, np.ndarray]
 """By feature, one row a frame: [T] or [T, D]."""
+
+BATCH = 1000
+"""Rows of a table that are held as dictionaries."""
 
 
 def write_frames(path: Path, episodes: Iterable[Columns]) -> None:
@@ -42,11 +46,17 @@ def _array(values: np.ndarray):
     return pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes a table whose rows have the same keys, of plain values and lists of them. Atomic."""
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes a table whose rows have the same keys, of plain values and lists of them. Atomic.
+
+    The rows become columns some at a time: as dictionaries they are many times as large."""
     import pyarrow
 
-    table = pyarrow.Table.from_pylist(list(rows))
+    remaining = iter(rows)
+    batches = iter(lambda: list(islice(remaining, BATCH)), [])
+    # a column may have no value in a batch: what it is of, another one says
+    tables = [pyarrow.Table.from_pylist(batch) for batch in batches]
+    table = pyarrow.concat_tables(tables, promote_options="permissive")
     with commit_file(path) as partial:
         arrow().parquet.write_table(table, partial)
 

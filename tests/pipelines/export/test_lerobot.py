@@ -238,6 +238,7 @@ def test_stopped_it_is_no_data_set_and_goes_on(step, stores, tmp_path, monkeypat
 def test_it_is_cut_into_files_by_size(stores, tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.export.layout.MB", 1000)
     monkeypatch.setattr("pipelines.export.lerobot_meta.MB", 1000)
+    monkeypatch.setattr(lerobot, "AT_A_TIME", 1)
     out = tmp_path / "set"
     exported(stores, out, "--set", "data_file_mb=40", "--set", "video_file_mb=20")
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("file-*"))

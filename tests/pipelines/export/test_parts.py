@@ -1,13 +1,16 @@
 """The parts of an export: names, cuts, ranges of packets, encoded clips, statistics, schemas."""
 
+import json
 import os
 import sys
 import tomllib
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from depthtok.data import Camera
@@ -18,10 +21,10 @@ from depthtok.stores.statistics import quantiles
 from pipelines.export import packets, statistics
 from pipelines.export.clips import depth_codec, rgb_codec, write_clip
 from pipelines.export.config import ExportConfig
-from pipelines.export.layout import file_path, runs
+from pipelines.export.layout import EpisodeRecords, file_path, runs
 from pipelines.export.names import keys_of
 from pipelines.export.schema_text import CameraFeatures, ColumnKeys, schema_text
-from pipelines.export.tables import cut
+from pipelines.export.tables import cut, write_rows
 
 RATE = Fraction("12.5")
 
@@ -174,6 +177,56 @@ def test_a_rate_is_one_that_video_has(fps, rate, tmp_path):
 @pytest.mark.parametrize("fps", [0.0007123456789, 1e-12])
 def test_some_rates_no_video_has(fps):
     assert packets.video_rate(fps) is None
+
+
+def test_a_table_in_batches_is_the_same_as_at_once(tmp_path, monkeypatch):
+    """Also of columns that have no value in some batches, or none at all."""
+    rows = [
+        {"n": n, "low": 0.5 * n if n > 3 else None, "absent": ["wrist"] * (n == 5), "none": None}
+        for n in range(7)
+    ]
+    write_rows(tmp_path / "once", rows)
+    monkeypatch.setattr("pipelines.export.tables.BATCH", 2)
+    write_rows(tmp_path / "batches", iter(rows))
+    once, batches = (pq.read_table(tmp_path / name) for name in ("once", "batches"))
+    assert batches.schema == once.schema
+    assert batches.to_pylist() == once.to_pylist() == rows
+
+
+def made_records(count):
+    """As `episode.json` has them, of four videos; every tenth episode failed."""
+    for number in range(count):
+        text = json.dumps(
+            {"frames": 50, "bytes": 10**6 + number, "delay": 1, "parameters": "a" * 64}
+        )
+        clips = {f"video {stream}": json.loads(text) for stream in range(4)}
+        record = {"clips": clips, "copied": ["image"], "beyond": {"image": number}, "key": "k"}
+        yield number, {"key": f"k{number}", "failed": "broken"} if number % 10 == 3 else record
+
+
+def test_records_of_episodes_are_gathered():
+    records = EpisodeRecords.of(made_records(5))
+    assert list(records.numbers) == [0, 1, 2, 4]
+    assert [list(c.bytes) for c in records.clips.values()] == [
+        [10**6 + n for n in (0, 1, 2, 4)]
+    ] * 4
+    assert list(records.clips["video 0"].delay) == [1] * 4
+    assert records.clips["video 0"].parameters == ["a" * 64] * 4
+    assert (records.copied, records.beyond) == ({"image": 4}, {"image": 7})
+    assert [(failure.key, failure.reason) for failure in records.failures] == [("k3", "broken")]
+    with pytest.raises(ConfigError, match="not one of 1 episodes can be exported; the first: gone"):
+        EpisodeRecords.of([(0, {"key": "k", "failed": "gone"})])
+
+
+@pytest.mark.unchecked
+def test_millions_of_records_fit_in_memory():
+    sound = ((number, record) for number, record in made_records(5000) if "clips" in record)
+    tracemalloc.start()
+    try:
+        records = EpisodeRecords.of(sound)
+        assert tracemalloc.get_traced_memory()[0] < 200 * len(records.numbers)
+    finally:
+        tracemalloc.stop()
 
 
 def test_statistics_of_pictures_are_numpys(rng):
