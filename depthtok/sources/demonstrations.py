@@ -122,6 +122,10 @@ class Demonstrations:
             for number, (file, episodes) in enumerate(self.files.items())
         ]
 
+    def stated(self, group: FileGroup, keys: Sequence[str], tasks: Sequence[int]) -> str:
+        """As `FileDataset.stated`."""
+        return ""
+
     def episodes(
         self, group: FileGroup, keys: Sequence[str]
     ) -> Iterator[tuple[int, FileEpisode | SourceError]]:
@@ -172,6 +176,8 @@ class Demonstration:
     features: Mapping[str, NamedFeature] = field(repr=False)
     columns: Mapping[str, np.ndarray] = field(repr=False)
     frame_rows: Mapping[str, Rows] = field(repr=False)
+
+    tasks = ()
 
     def __len__(self) -> int:
         return self.steps

@@ -39,6 +39,11 @@ class LeRobotEpisode:
     def __len__(self) -> int:
         return len(self.columns["episode_index"])
 
+    @property
+    def tasks(self) -> list[int]:
+        """The tasks of its steps, ascending; none where its file does not say."""
+        return np.unique(self.columns.get("task_index", ())).tolist()
+
     def values(self, path: str) -> np.ndarray:
         """[T, *shape] of a numeric feature. Raises `SourceError`, `CorruptRecord`."""
         feature = self._feature(path)

@@ -166,6 +166,55 @@ def test_a_rerun_keeps_parts_and_remakes_those_of_changed_files(tmp_path):
     assert frames(EpisodeStore(tmp_path / "ep"))[1][0, 0, 0, 0] > 150
 
 
+def rewrite(file: Path, column: str, values: list) -> None:
+    table = pq.read_table(file)
+    number = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(number, column, pa.array(values)), file)
+
+
+@pytest.mark.parametrize("changed", ["tasks", "times", "split", "nothing of these"])
+def test_a_part_is_made_anew_where_the_metadata_say_something_else_of_it(tmp_path, changed):
+    root, out = write_v3(tmp_path / "set", [5, 9, 6, 6]), tmp_path / "ep"
+    convert(root, out, split=("train",))
+    before = frames(EpisodeStore(out))
+    described, listing = root / "meta/info.json", root / "meta/episodes/chunk-000/file-000.parquet"
+    if changed == "tasks":
+        rewrite(root / "meta/tasks.parquet", "task", ["do 0", "say it better"])
+    elif changed == "times":
+        rewrite(listing, f"videos/{TOP}/from_timestamp", [0.0, 0.5, 2.0, 1.4])
+    elif changed == "split":
+        text = described.read_text()
+        described.write_text(text.replace('"train": "0:4"', '"train": "0:3", "val": "3:4"'))
+    else:
+        content = {"task_index": pa.array([0, 1, 2]), "task": pa.array(["do 0", "do 1", "new"])}
+        pq.write_table(pa.table(content), root / "meta/tasks.parquet")
+    outcome = convert(root, out, split=("train",))
+    store = EpisodeStore(out)
+    anew = {"tasks": 2, "times": 1, "split": 1, "nothing of these": 0}[changed]
+    assert (outcome.remade, outcome.kept) == (anew, 2 - anew)
+    reason = "1 episodes are listed, not 2" if changed == "split" else "other metadata"
+    assert any(reason in note for note in outcome.notes) == bool(anew)
+    assert len(store) == (3 if changed == "split" else 4)
+    odd = "say it better" if changed == "tasks" else "do 1"
+    assert [e.instruction() for e in store] == ["do 0", odd, "do 0", odd][: len(store)]
+    if changed == "times":
+        np.testing.assert_array_equal(frames(store)[2:], before[:1:-1])
+    assert convert(root, out, split=("train",)).kept == 2
+
+
+def test_parts_that_do_not_say_what_the_metadata_were_are_kept(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    convert(root, tmp_path / "ep")
+    rewrite(root / "meta/tasks.parquet", "task", ["do 0", "say it better"])
+    parts = {part.name: part for part in EpisodeStore(tmp_path / "ep").parts()}
+    for older in (False, True):
+        watch = stage(root, tmp_path / "ep").watch()
+        watch.look(list(parts), parts)
+        assert set(watch.changed.values()) == (set() if older else {"other metadata"})
+        for part in parts.values():
+            part.meta["made_from"].pop("metadata", None)
+
+
 def test_files_that_are_not_there_cost_their_parts_only(tmp_path):
     root = write_v2(tmp_path / "set", [5, 9, 4])
     video = root / f"videos/chunk-000/{TOP}/episode_000001.mp4"
