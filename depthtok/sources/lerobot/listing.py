@@ -90,8 +90,17 @@ def _v3_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
     for path in paths:
         table = read_table(path, list(names.values()))
         for name, column in names.items():
-            columns[name].append(table[column].to_numpy())
+            columns[name].append(_numbers(table, column, path))
     return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+def _numbers(table, column: str, path: Path) -> np.ndarray:
+    """A column of numbers, one an episode. Raises `SourceError` where one is missing."""
+    values = table[column].to_numpy() if column in table.column_names else None
+    if values is None or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        lacks = "has no column" if values is None else "has an episode without a number in"
+        raise SourceError(f"{path} {lacks} {column!r}", remedy=AGAIN)
+    return values
 
 
 def _v3_files(root: Path, info: Info) -> list[Path]:

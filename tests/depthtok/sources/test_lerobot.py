@@ -235,6 +235,23 @@ def rewrite(file: Path, column: str, values: list, kind) -> None:
     pq.write_table(table.set_column(number, column, pa.array(values, kind)), file)
 
 
+@pytest.mark.parametrize("column", ["length", "data/file_index", f"videos/{TOP}/from_timestamp"])
+def test_a_listing_that_lacks_a_number_is_refused_by_its_name(tmp_path, column):
+    import pyarrow.parquet as pq
+
+    root = write_v3(tmp_path / "set", [5, 9])
+    file = root / "meta/episodes/chunk-000/file-000.parquet"
+    listing = pq.read_table(file)
+    for values in ([5, None], ["5", "9"], [None, None], [5.0, float("nan")]):
+        rewrite(file, column, values, None)
+        with pytest.raises(SourceError) as caught:
+            LeRobotDirectory.open(root)
+        assert f"{file} has an episode without a number in '{column}'" in caught.value.problem
+    pq.write_table(listing.drop_columns([column]), file)
+    with pytest.raises(SourceError, match=f"{file} has no column '{column}'"):
+        LeRobotDirectory.open(root)
+
+
 def test_values_that_would_be_those_of_other_steps_fail_their_episode(tmp_path):
     """Flat, as many as there should be, but not two in each step."""
     import pyarrow as pa
