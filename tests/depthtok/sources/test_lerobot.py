@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from depthtok.sources.draft import draft
 from depthtok.sources.files import FileDataset, FileEpisode
 from depthtok.sources.instruction import Instruction
 from depthtok.sources.lerobot.dataset import LeRobotDirectory
+from depthtok.sources.lerobot.info import read_info
+from depthtok.sources.lerobot.listing import read_listing
 from depthtok.sources.sample import sample_files
 from depthtok.sources.schema import Schema
 from tests.lerobot_sets import RATE, picture, write_v2, write_v3
@@ -233,6 +236,22 @@ def rewrite(file: Path, column: str, values: list, kind) -> None:
     table = pq.read_table(file)
     number = table.schema.get_field_index(column)
     pq.write_table(table.set_column(number, column, pa.array(values, kind)), file)
+
+
+def test_a_list_of_many_episodes_stays_small(tmp_path):
+    root, count = write_v2(tmp_path / "set", [3]), 20_000
+    row = '{"episode_index": %d, "tasks": ["put the red cup on the blue plate"], "length": 120}\n'
+    (root / "meta/episodes.jsonl").write_text("".join(row % k for k in range(count)))
+    info = read_info(root)
+    tracemalloc.start()
+    listing = read_listing(root, info)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(listing.index), set(listing.length.tolist())) == (count, {120})
+    assert peak / count < 300  # bytes: the file is 90 of them
+    (root / "meta/episodes.jsonl").write_text('{"episode_index": 0, "length": 1e30}\n')
+    with pytest.raises(SourceError, match="is not as LeRobot writes it"):
+        read_listing(root, info)
 
 
 @pytest.mark.parametrize("column", ["length", "data/file_index", f"videos/{TOP}/from_timestamp"])
