@@ -312,6 +312,51 @@ def test_a_file_without_a_column_fails_its_own_episodes(tmp_path, kind, column):
     assert len(raws[2]) == 4
 
 
+@pytest.mark.parametrize(
+    ("kind", "column", "values", "problem"),
+    [
+        ("image", TOP, [b"png"] * 14, f"{TOP}, step 0: there is no picture in the parquet"),
+        ("image", TOP, [{"path": "0.png"}] * 14, "there is no picture in the parquet"),
+        ("image", TOP, [{"bytes": 3}] * 14, "there is no picture in the parquet"),
+        ("video", "episode_index", [*[0] * 5, *[None] * 9], "an episode_index is no integer"),
+        ("video", "episode_index", [[0]] * 14, "an episode_index is no integer"),
+        ("video", "timestamp", ["0.1"] * 14, "not one number a row in the column 'timestamp'"),
+        ("video", "task_index", ["0"] * 14, "not one number a row in the column 'task_index'"),
+        ("video", "task_index", [{"a": 0}] * 14, "not one number a row in the column"),
+    ],
+)
+def test_a_column_of_other_things_fails_the_episodes_of_its_file(
+    tmp_path, kind, column, values, problem
+):
+    root = write_v3(tmp_path / "set", [5, 9, 4], kind)
+    rewrite(root / "data/chunk-000/file-000.parquet", column, values, None)
+    raws = episodes(LeRobotDirectory.open(root))
+    for index in (0, 1):
+        assert isinstance(raws[index], CorruptRecord)
+        assert problem in raws[index].problem
+    assert len(raws[2]) == 4
+
+
+@pytest.mark.parametrize("values", [["a"] * 14, [{"a": 1}] * 14, [["a", "b"]] * 14])
+def test_a_vector_of_other_things_fails_where_it_is_used(tmp_path, values):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    rewrite(root / "data/chunk-000/file-000.parquet", "action", values, None)
+    raws = episodes(LeRobotDirectory.open(root))
+    with pytest.raises(CorruptRecord, match="action has 0 values in 5 steps"):
+        raws[0].values("action")
+    assert raws[0].values("observation.state").shape == (5, 2)
+
+
+@pytest.mark.parametrize("shape", [[], [48, 64]])
+def test_a_picture_without_three_sides_is_no_camera(tmp_path, shape):
+    root = write_v3(tmp_path / "set", [3])
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    features["flat"] = {"dtype": "image", "shape": shape, "names": None}
+    change_info(root, features=features)
+    dataset = LeRobotDirectory.open(root)
+    assert draft(dataset.features, dataset.name).count("[[camera]]") == 1
+
+
 def add_words(root: Path, dtype: str, shape: list[int], values: list[list]) -> None:
     """A column `words` in the only data file."""
     import pyarrow as pa

@@ -247,6 +247,18 @@ def test_a_video_that_changes_after_convert_is_noticed_when_read(tmp_path):
         frames(EpisodeStore(tmp_path / "ep"))
 
 
+def test_a_column_that_holds_no_pictures_any_more_is_noticed_when_read(tmp_path):
+    root = write_v3(tmp_path / "set", [5], "image")
+    convert(root, tmp_path / "ep")
+    (file,) = root.glob("data/*/*")
+    rewrite(file, TOP, [b"png"] * 5)
+    with pytest.raises(CorruptRecord, match=f"row 0 of {TOP} holds no picture"):
+        frames(EpisodeStore(tmp_path / "ep"))
+    pq.write_table(pq.read_table(file).drop_columns([TOP]), file)
+    with pytest.raises(CorruptRecord, match="cannot be read"):
+        frames(EpisodeStore(tmp_path / "ep"))
+
+
 @pytest.mark.parametrize("damage", ["no video", "no frames"])
 def test_a_video_that_is_none_any_more_is_a_finding_and_ends_no_check(tmp_path, damage):
     root = write_v2(tmp_path / "set", [5, 6])
