@@ -498,6 +498,30 @@ def test_demonstrations_without_an_instruction_get_one_by_schema(tmp_path):
     assert episode.instruction() == "lift the cube"
 
 
+def test_files_that_state_no_task_leave_the_others_theirs(tmp_path):
+    root = tmp_path / "demos"
+    silent, one, _ = (write_demos(root / f"{name}.hdf5", [6]) for name in ("a", "b", "c"))
+    with h5py.File(silent, "a") as opened:
+        del opened["data"].attrs["problem_info"]
+    dataset = open_files(root)
+    assert dataset.notes == ("1 of 3 files state no task: it is empty in their episodes",)
+    run(FilesStage(dataset, tmp_path / "ep", ConvertConfig()), RunOptions())
+    instructions = [episode.instruction() for episode in EpisodeStore(tmp_path / "ep")]
+    assert instructions == ["", "pick the bowl", "pick the bowl"]
+    assert open_files(one).notes == ()
+
+
+def test_a_draft_has_nothing_of_the_next_step(tmp_path):
+    file = write_demos(tmp_path / "lift.hdf5", [6])
+    with h5py.File(file, "a") as opened:
+        opened.copy("data/demo_0/obs", "data/demo_0/next_obs")
+    dataset = open_files(file)
+    assert "next_obs/agentview_rgb" in dataset.features
+    schema = FilesStage(dataset, tmp_path / "ep", ConvertConfig()).schema
+    assert [camera.key for camera in schema.cameras] == ["obs/agentview_rgb"]
+    assert schema.proprio_dims == ("ee_states_0", "ee_states_1", "ee_states_2")
+
+
 def test_a_libero_problem_is_named_by_its_file():
     from depthtok.sources.demonstrations import _task
 
