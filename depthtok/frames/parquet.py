@@ -65,6 +65,17 @@ def unreadable(path: Path, error: Exception) -> CorruptRecord:
     return CorruptRecord(f"{path} cannot be read: {error}", remedy="download it again")
 
 
+def picture_bytes(column):
+    """The bytes of the pictures in a column, as LeRobot keeps them: structs of `bytes` and `path`;
+    nulls of a column of anything else."""
+    import pyarrow
+
+    number = column.type.get_field_index("bytes") if pyarrow.types.is_struct(column.type) else -1
+    if number < 0 or column.type[number].type not in (pyarrow.binary(), pyarrow.large_binary()):
+        return pyarrow.nulls(len(column))
+    return column.field(number)
+
+
 class ColumnReader:
     """Reads one column forwards. Not for several threads at once."""
 
@@ -117,8 +128,7 @@ class ColumnReader:
         batch = next(self._batches, None)
         if batch is None:
             raise CorruptRecord(f"{self.path} ends before row {row}")
-        column = batch.column(0)
-        self._first, self._batch = behind, column.field("bytes")
+        self._first, self._batch = behind, picture_bytes(batch.column(self._column))
 
 
 @dataclass

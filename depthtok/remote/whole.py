@@ -72,8 +72,9 @@ def _fixed(path: Path, held: ExitStack) -> Path:
     return RecordedLocation.of(path, described.size, described.etag, sha256)
 
 
-def _held(location: Location) -> tuple[int, Path]:
-    """The number and the path of the file that is held."""
+def _held(location: Location, *, anew: bool = False) -> tuple[int, Path]:
+    """The number and the path of the file that is held. A copy that was damaged is fetched once
+    more; `anew`: it was."""
     cache = block_cache(location.limits)
     if isinstance(location, RecordedLocation) and location.has_strong_etag:
         file = _place(cache, location, Described("", location.size, location.etag, 0))
@@ -84,13 +85,17 @@ def _held(location: Location) -> tuple[int, Path]:
     if isinstance(location, RecordedLocation) and described.size != location.size:
         raise _changed_since(location, f"{described.size:,} bytes, not {location.size:,}")
     file = _place(cache, location, described)
-    number = _held_or_fetched(cache, location, described, file)
-    try:
-        _require_recorded(location, described, file)
-    except BaseException:
-        os.close(number)
-        raise
-    return number, file
+    with ExitStack() as opened:
+        number = _held_or_fetched(cache, location, described, file)
+        opened.callback(os.close, number)
+        reason = _differs(location, described, file)
+        if not reason:
+            opened.pop_all()
+            return number, file
+        if anew or _sha256_of(file) == _as_it_came(file):
+            raise _changed_since(location, reason)
+    file.unlink(missing_ok=True)
+    return _held(location, anew=True)
 
 
 def _held_or_fetched(
@@ -128,17 +133,19 @@ def _fetch(cache: BlockCache, location: Location, described: Described, file: Pa
         write_atomic(file.with_name(DIGEST), sha256.hexdigest())
 
 
-def _require_recorded(location: Location, described: Described, file: Path) -> None:
-    """Raises `Changed` where the file is not the one recorded; its bytes tell where its etag does
-    not."""
+def _differs(location: Location, described: Described, file: Path) -> str:
+    """How a copy differs from the object that was recorded, "" where it does not; its bytes tell
+    where its etag does not. Raises `Changed` where they are not known."""
     if not isinstance(location, RecordedLocation):
-        return
+        return ""
     if location.has_strong_etag and described.etag == location.etag:
-        return
-    if location.sha256 and _sha256(file) != location.sha256:
-        raise _changed_since(location, "other bytes")
-    if not location.sha256 and location.etag not in ("", described.etag):
+        return ""
+    if location.sha256:  # a digest that was computed before may be that of a damaged copy
+        same = location.sha256 == _sha256(file) or location.sha256 == _sha256_of(file)
+        return "" if same else "other bytes"
+    if location.etag not in ("", described.etag):
         raise changed(location)
+    return ""
 
 
 def drop_damaged(location: RecordedLocation) -> bool:

@@ -1,8 +1,8 @@
 """HDF5 demonstrations as LIBERO and robomimic keep them: `data/demo_N/{actions, obs/...}`.
 
 A file is a part, an array of a demonstration a feature by its path in it ("obs/agentview_rgb").
-LIBERO's files say what to do in their attributes: that is the feature `task`. The simulator is not
-needed; what actions mean is a matter of the schema.
+LIBERO's files say what to do in their attributes: that is the feature `task`, empty for files that
+do not. The simulator is not needed; what actions mean is a matter of the schema.
 """
 
 from __future__ import annotations
@@ -85,11 +85,12 @@ class Demonstrations:
                     tasks[file.name] = text
                 if numbers and not features:
                     features = _features(opened[hdf5.demo(numbers[0])], file)
-        if len(tasks) == len(files):
+        if tasks:
             features[TASK] = NamedFeature(TASK, "text", "str", per_step=False)
         directory = path if path.is_dir() else path.parent
         name = name_of(path) if path.is_dir() else slug(path.stem)
-        return cls(directory, name, features, files, tasks, tuple(_notes(masks, unnamed)))
+        notes = tuple(_notes(masks, unnamed, len(files), len(tasks)))
+        return cls(directory, name, features, files, tasks, notes)
 
     version = "0"
     format = "HDF5 demonstrations"
@@ -121,6 +122,10 @@ class Demonstrations:
             FileGroup(SPLIT, number, count, (file,), episodes)
             for number, (file, episodes) in enumerate(self.files.items())
         ]
+
+    def stated(self, group: FileGroup, keys: Sequence[str], tasks: Sequence[int]) -> str:
+        """As `FileDataset.stated`."""
+        return ""
 
     def episodes(
         self, group: FileGroup, keys: Sequence[str]
@@ -173,6 +178,8 @@ class Demonstration:
     columns: Mapping[str, np.ndarray] = field(repr=False)
     frame_rows: Mapping[str, Rows] = field(repr=False)
 
+    tasks = ()
+
     def __len__(self) -> int:
         return self.steps
 
@@ -200,8 +207,10 @@ class Demonstration:
         return self.frame_rows[key]
 
 
-def _notes(masks: set[str], unnamed: Sequence[str]) -> Iterator[str]:
-    """What of the files is not taken as they mean it."""
+def _notes(masks: set[str], unnamed: Sequence[str], files: int, tasks: int) -> Iterator[str]:
+    """What of the files is not taken as they mean it, or is in some of them alone."""
+    if 0 < tasks < files:
+        yield f"{files - tasks} of {files} files state no task: it is empty in their episodes"
     if masks:
         yield (
             f"lists of demonstrations in `mask` ({', '.join(sorted(masks))}) are not read: all "

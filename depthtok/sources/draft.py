@@ -211,7 +211,7 @@ def _table(kind: str, path: str, group: ColumnGroup, comment: str = "") -> str:
     take = f"{group.start}:{group.stop}"
     take = str(group.start) if group.stop == group.start + 1 else take
     lines = [f"[[{kind}]]"]
-    lines += [f"# {group.note}"] if group.note else []
+    lines += [f"# {' '.join(group.note.split())}"] if group.note else []
     lines += [
         f'from = "{path}"',
         f'take = "{take}"',

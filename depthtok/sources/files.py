@@ -49,6 +49,9 @@ class FileGroup:
 class FileEpisode(ReadableEpisode, Protocol):
     """One episode of a group."""
 
+    @property
+    def tasks(self) -> Sequence[int]: ...  # whose texts are in the metadata, not in its files
+
     def rows(self, key: str) -> Rows:
         """The rows of the index for the frames of this feature. Raises `CorruptRecord`."""
         ...
@@ -98,6 +101,11 @@ class FileDataset(Protocol):
 
     def groups(self, split: str, keys: Sequence[str]) -> list[FileGroup]:
         """The groups of a split, in order; their files are those with the frames of `keys`."""
+        ...
+
+    def stated(self, group: FileGroup, keys: Sequence[str], tasks: Sequence[int]) -> str:
+        """A digest of what the metadata say of a group: its episodes, where their frames are, and
+        the texts of `tasks`; "" where all of it is in the files."""
         ...
 
     def episodes(

@@ -14,5 +14,7 @@ def rlds_draft(rlds: RldsDirectory) -> str:
 
 
 def files_draft(dataset: FileDataset) -> str:
-    """TOML for LeRobot and HDF5. Raises `SchemaError` where none can be made."""
-    return draft(dataset.features, dataset.name, sample_files(dataset), dataset.fps)
+    """TOML for LeRobot and HDF5. What robomimic has of the next step is no part of a step. Raises
+    `SchemaError` where none can be made."""
+    features = {path: f for path, f in dataset.features.items() if not path.startswith("next_obs/")}
+    return draft(features, dataset.name, sample_files(dataset), dataset.fps)

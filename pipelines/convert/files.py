@@ -91,6 +91,10 @@ class FilesStage:
                 views.append((key, view))
         return views
 
+    @property
+    def _keys(self) -> list[str]:
+        return [key for key, _ in self.keyed_views]
+
     @cached_property
     def views(self) -> list[View]:
         """The views of the store."""
@@ -134,8 +138,7 @@ class FilesStage:
     @cached_property
     def groups(self) -> dict[str, FileGroup]:
         """By the name of their part, in order."""
-        keys = [key for key, _ in self.keyed_views]
-        groups = [g for split in self.splits for g in self.dataset.groups(split, keys)]
+        groups = [g for split in self.splits for g in self.dataset.groups(split, self._keys)]
         return {str(PartName(shard_name(g.split, g.index, g.of))): g for g in groups}
 
     def work(self) -> list[WorkPart]:
@@ -170,8 +173,8 @@ class FilesStage:
 
     def watch(self) -> FilesWatch:
         """Tells which parts are of other files than those that are there now."""
-        files = {name: group.files for name, group in self.groups.items()}
-        return FilesWatch(self.out, self.dataset.path, files, [*self.dataset.notes, *self._rates()])
+        notes = [*self.dataset.notes, *self._rates()]
+        return FilesWatch(self.out, self.dataset, self.groups, self._keys, notes)
 
     def _rates(self) -> Iterator[str]:
         """What to say where the schema and the data set have two rates."""
@@ -194,9 +197,16 @@ class FilesStage:
             group = self.groups[str(work.name)]
             writer.roots = (self.dataset.path,)
             with holding(group.paths(self.dataset.path)) as paths:
-                writer.meta[MADE_FROM] = {**made_from(paths), "episodes": len(group.episodes)}
+                files = made_from(paths)
                 indexer = FilesIndexer(reading, replace(group, fixed=paths), writer, advance)
                 indexer.read()
+            tasks = sorted(indexer.tasks)
+            writer.meta[MADE_FROM] = {
+                **files,
+                "episodes": len(group.episodes),
+                "tasks": tasks,
+                "metadata": self.dataset.stated(group, reading.keys, tasks),
+            }
             self.dropped[str(work.name)] = indexer.dropped
 
         return fill

@@ -121,6 +121,7 @@ class FilesIndexer:
         self.frames = FrameDigests(reading.stored_views)
         self.flags = Flags(reading.schema)
         self.dropped = 0  # steps of the episodes, by the schema
+        self.tasks: set[int] = set()  # of the episodes that are kept
         self.packed: BinaryIO | None = None
 
     def read(self) -> None:
@@ -162,6 +163,7 @@ class FilesIndexer:
         writer.append("images", np.stack(rows, axis=1))
         writer.end(raw.index, len(rows[0]), intrinsics=intrinsics)
         self.dropped += len(raw) - len(rows[0])
+        self.tasks.update(raw.tasks)
         for camera in absent:
             writer.absent(camera, raw.index)
         self.frames.add(raw.index, rows)

@@ -1,7 +1,9 @@
 """Did the files of a LeRobot or HDF5 data set change since a part was made of them?
 
 A part records the sizes of its files and one digest of all their bytes. They are read again only
-where a size is the same and a time, or an etag, is not (see `changes.py`).
+where a size is the same and a time, or an etag, is not (see `changes.py`). It records what the
+metadata said of its episodes as well, where they are files of their own; parts of an earlier
+depthtok do not.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from depthtok.remote.location import list_folders
+from depthtok.sources.files import FileDataset, FileGroup
 from depthtok.sources.shards import status_of
 from depthtok.stores.frame_files import FILES, clearly_same, digest_of
 from depthtok.stores.origin import MADE_FROM
@@ -26,8 +29,9 @@ class FilesWatch:
     """A `Watch` over the files of each part, by its name."""
 
     out: Path
-    root: Path
-    files: Mapping[str, Sequence[str]]
+    dataset: FileDataset
+    groups: Mapping[str, FileGroup]
+    keys: Sequence[str]  # of the features with frames
     notes: Sequence[str] = ()
     changed: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
@@ -36,7 +40,7 @@ class FilesWatch:
     _digests: dict[str, str] = field(default_factory=dict)
 
     def _paths(self, name: str) -> list[Path]:
-        return [self.root / file for file in self.files[name]]
+        return list(self.groups[name].paths(self.dataset.path))
 
     def look(self, names: Sequence[str], present: Mapping[str, Part]) -> None:
         """As `Watch.look`. Raises `SourceUnavailable`."""
@@ -69,12 +73,21 @@ class FilesWatch:
         self, name: str, part: Part, times: list[int], remembered: Mapping[str, list]
     ) -> bool:
         """Whether only reading the files tells; notes what is clear without."""
-        recorded = part.meta[MADE_FROM]
-        if part.meta[FILES] != list(self.files[name]):
+        recorded, group = part.meta[MADE_FROM], self.groups[name]
+        if part.meta[FILES] != list(group.files):
             self.changed[name] = "other files"
+        elif len(group.episodes) != recorded["episodes"]:
+            count = recorded["episodes"]
+            self.changed[name] = f"{len(group.episodes)} episodes are listed, not {count}"
+        elif "metadata" in recorded and recorded["metadata"] != self.dataset.stated(
+            group, self.keys, recorded["tasks"]
+        ):
+            self.changed[name] = "other metadata"
         elif times[::3] != recorded["sizes"]:
             self.changed[name] = "other sizes"
-        elif remembered.get(name) == [*times, recorded["digest"]] or clearly_same(part, self.root):
+        elif remembered.get(name) == [*times, recorded["digest"]] or clearly_same(
+            part, self.dataset.path
+        ):
             self._digests[name] = recorded["digest"]
         else:
             return True
@@ -94,13 +107,13 @@ class FilesWatch:
         """As `Watch.lines`."""
         lines = list(self.notes)
         lines += [
-            f"changed since it was converted: {self.files[name][0]} or its videos ({reason}); its "
-            "part is made anew"
+            f"changed since it was converted: {self.groups[name].files[0]} or its videos "
+            f"({reason}); its part is made anew"
             for name, reason in list(self.changed.items())[:SHOWN]
         ]
         if self.away:
             lines.append(
                 f"files of {len(self.away)} parts are not there now (first: of "
-                f"{self.files[self.away[0]][0]}): these parts are kept as they are"
+                f"{self.groups[self.away[0]].files[0]}): these parts are kept as they are"
             )
         return lines

@@ -15,6 +15,7 @@ import numpy as np
 from depthtok.config import digest, to_json
 from depthtok.data import Camera
 from depthtok.errors import ConfigError, SourceError, StaleStore, did_you_mean
+from depthtok.remote.errors import Refused
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Split
@@ -170,7 +171,9 @@ class ConvertStage:
         rlds = self.rlds
         shards = [shard.path for split in self.splits for shard in split.shards]
         if not any(path.exists() for path in shards):
-            names = sorted(path.name for path in rlds.path.iterdir() if path.suffix != ".json")
+            names: list[str] = []
+            with suppress(Refused):  # a web server does not list its folders
+                names = sorted(path.name for path in rlds.path.iterdir() if path.suffix != ".json")
             present = f"; there are {', '.join(names[:SHOWN])}" if names else ""
             raise SourceError(
                 f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name})"

@@ -3,6 +3,8 @@ names in meta/info.json, and `task`, the text of each step."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +19,7 @@ from depthtok.remote.location import located
 from depthtok.sources.files import FileEpisode, FileGroup, NamedFeature
 from depthtok.sources.lerobot.info import Info, read_info
 from depthtok.sources.lerobot.listing import Listing, read_listing, read_tasks
-from depthtok.sources.lerobot.reading import GroupReader
+from depthtok.sources.lerobot.reading import GroupReader, VideoPlace
 from depthtok.sources.origins import name_of, revision_of
 from depthtok.sources.pixels import PixelFormat
 
@@ -124,9 +126,30 @@ class LeRobotDirectory:
         self, group: FileGroup, keys: Sequence[str]
     ) -> Iterator[tuple[int, FileEpisode | SourceError]]:
         """As `FileDataset.episodes`."""
+        expected, videos = self._lengths(group), self._video_places(group, keys)
+        files = group.paths(self.path)
+        images = sorted(self.info.images.intersection(keys))
+        listed = self.listing.is_listed
+        reader = GroupReader(files, self.features, images, self.tasks, expected, videos, listed)
+        return reader.episodes()
+
+    def stated(self, group: FileGroup, keys: Sequence[str], tasks: Sequence[int]) -> str:
+        """As `FileDataset.stated`."""
+        texts = [self.tasks.get(task) for task in tasks]
+        stated = [self._lengths(group), self._video_places(group, keys), texts]
+        return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+    def _lengths(self, group: FileGroup) -> dict[int, int]:
+        """Of each episode, in steps."""
         rows = self._rows(group.split)[group.index]
-        expected = dict(zip(group.episodes, self.listing.length[rows].tolist(), strict=True))
-        videos = {
+        return dict(zip(group.episodes, self.listing.length[rows].tolist(), strict=True))
+
+    def _video_places(
+        self, group: FileGroup, keys: Sequence[str]
+    ) -> dict[int, dict[str, VideoPlace]]:
+        """By episode, where it lies in the video of each camera."""
+        rows = self._rows(group.split)[group.index]
+        return {
             index: {
                 key: (
                     group.files.index(self._video_file(key, row)),
@@ -137,11 +160,6 @@ class LeRobotDirectory:
             }
             for index, row in zip(group.episodes, rows.tolist(), strict=True)
         }
-        files = group.paths(self.path)
-        images = sorted(self.info.images.intersection(keys))
-        listed = self.listing.is_listed
-        reader = GroupReader(files, self.features, images, self.tasks, expected, videos, listed)
-        return reader.episodes()
 
     @cached_property
     def _next_begins(self) -> dict[str, np.ndarray]:

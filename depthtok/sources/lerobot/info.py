@@ -168,8 +168,9 @@ def _picture(key: str, table: dict, kind: str, *, depth: bool) -> NamedFeature:
     """A video or an image: uint8 [H, W, 3]; depth videos are metres, depth pictures 16 bits."""
     shape = [int(size) for size in table["shape"]]
     names = [str(name) for name in _flat(table.get("names"))]
-    first = names[0].startswith("channel") if names else shape[0] in (1, 3) and shape[2] > 3
-    shape = [*shape[1:], shape[0]] if first else shape
+    if len(shape) == 3:
+        first = names[0].startswith("channel") if names else shape[0] in (1, 3) and shape[2] > 3
+        shape = [*shape[1:], shape[0]] if first else shape
     dtype = ("float32" if kind == "video" else "uint16") if depth else "uint8"
     return NamedFeature(key, "image", dtype, tuple(shape), kind)
 

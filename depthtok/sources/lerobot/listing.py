@@ -3,6 +3,7 @@ that a list of many episodes stays small."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -90,8 +91,17 @@ def _v3_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
     for path in paths:
         table = read_table(path, list(names.values()))
         for name, column in names.items():
-            columns[name].append(table[column].to_numpy())
+            columns[name].append(_numbers(table, column, path))
     return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+def _numbers(table, column: str, path: Path) -> np.ndarray:
+    """A column of numbers, one an episode. Raises `SourceError` where one is missing."""
+    values = table[column].to_numpy() if column in table.column_names else None
+    if values is None or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        lacks = "has no column" if values is None else "has an episode without a number in"
+        raise SourceError(f"{path} {lacks} {column!r}", remedy=AGAIN)
+    return values
 
 
 def _v3_files(root: Path, info: Info) -> list[Path]:
@@ -113,13 +123,11 @@ def _v3_files(root: Path, info: Info) -> list[Path]:
 
 
 def _v2_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
-    rows = list(json_lines(root / "meta" / "episodes.jsonl"))
+    rows = json_lines(root / "meta" / "episodes.jsonl")
+    pairs = ((int(row["episode_index"]), int(row["length"])) for row in rows)
     try:
-        index, length = (
-            np.array([int(row[name]) for row in rows], np.int64)
-            for name in ("episode_index", "length")
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        index, length = np.fromiter(pairs, np.dtype((np.int64, 2))).T.copy()
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SourceError(
             f"{root}/meta/episodes.jsonl is not as LeRobot writes it ({error!r})", remedy=AGAIN
         ) from error
@@ -179,7 +187,7 @@ def json_lines(path: Path) -> Iterator[dict]:
     """The objects of a .jsonl file. Raises `SourceError`."""
     require_file(path)
     try:
-        for line in path.read_bytes().split(b"\n"):
+        for line in io.BytesIO(path.read_bytes()):
             if line.strip():
                 yield json.loads(line)
     except (OSError, ValueError) as error:

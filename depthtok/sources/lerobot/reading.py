@@ -16,7 +16,7 @@ import numpy as np
 
 from depthtok.errors import CorruptRecord, SourceError, did_you_mean
 from depthtok.frames.kinds import Rows
-from depthtok.frames.parquet import arrow, open_parquet, unreadable
+from depthtok.frames.parquet import arrow, open_parquet, picture_bytes, unreadable
 from depthtok.frames.video_index import NEAR, Packets, packets
 from depthtok.sources.files import FileEpisode, NamedFeature
 from depthtok.sources.lerobot.info import TASK
@@ -38,6 +38,12 @@ class LeRobotEpisode:
 
     def __len__(self) -> int:
         return len(self.columns["episode_index"])
+
+    @property
+    def tasks(self) -> list[int]:
+        """The tasks of its steps, ascending; none where its file does not say."""
+        numbers = np.asarray(self.columns.get("task_index", ()))
+        return np.unique(numbers).tolist() if numbers.dtype.kind in "iu" else []
 
     def values(self, path: str) -> np.ndarray:
         """[T, *shape] of a numeric feature. Raises `SourceError`, `CorruptRecord`."""
@@ -138,6 +144,11 @@ class GroupReader:
         try:
             for batch in self._batches():
                 numbers = np.asarray(batch.column("episode_index"))
+                if numbers.dtype.kind not in "iu":
+                    raise CorruptRecord(
+                        f"{self.files[0]} has rows of no episode: an episode_index is no integer",
+                        remedy="download it again",
+                    )
                 cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
                 for start, stop in pairwise(cuts):
                     if start == stop:
@@ -165,12 +176,14 @@ class GroupReader:
     def _episode(self, index: int, columns: dict[str, np.ndarray]) -> LeRobotEpisode:
         location = f"{self.files[0]}: episode {index}"
         needed = [*self.images, *(["timestamp"] if self.videos[index] else [])]
-        for name in needed if TASK in columns else [*needed, "task_index"]:
-            if name not in columns:
-                raise CorruptRecord(
-                    f"{location} has no column {name!r} in its file", remedy="download it again"
-                )
         steps = len(columns["episode_index"])
+        for name in needed if TASK in columns else [*needed, "task_index"]:
+            if len(columns.get(name, ())) != steps:
+                lacks = "not one number a row in the" if name in columns else "no"
+                raise CorruptRecord(
+                    f"{location} has {lacks} column {name!r} in its file",
+                    remedy="download it again",
+                )
         if steps != self.expected[index]:
             raise CorruptRecord(
                 f"{location} has {steps} rows, the metadata say {self.expected[index]}",
@@ -240,7 +253,7 @@ class _Held:
 
     def _pictures(self, column) -> np.ndarray:
         rows = []
-        for row, data in enumerate(column.field("bytes"), self._row):
+        for row, data in enumerate(picture_bytes(column), self._row):
             content = data.as_py()
             size, crc = (len(content), google_crc32c.value(content)) if content else (0, 0)
             rows.append((row, size, crc))
@@ -248,19 +261,20 @@ class _Held:
 
 
 def _numbers(column, shape: Sequence[int | None]) -> np.ndarray:
-    """A column of numbers, or of lists of them, flat; a null is NaN. Empty where a step has more or
-    fewer than others: flat, they would be those of other steps."""
+    """A column of numbers, or of lists of them, flat; a null is NaN. Empty where it has others, and
+    where a step has more or fewer than others: flat, they would be those of other steps."""
     import pyarrow.compute
 
     sides = list(shape)
-    while hasattr(column, "flatten") and column.type.num_fields:
+    while hasattr(column, "flatten") and hasattr(column.type, "value_type"):
         lengths = pyarrow.compute.list_value_length(column)
         side = sides.pop(0) if sides else None
         expected = {side} if side is not None else {lengths[0].as_py()}
         if set(pyarrow.compute.unique(lengths).to_pylist()) != expected:
             return np.empty(0)
         column = column.flatten()
-    return column.to_numpy(zero_copy_only=False)
+    values = column.to_numpy(zero_copy_only=False)
+    return values if values.dtype.kind in "iufb" else np.empty(0)
 
 
 def _image_rows(pictures: np.ndarray, where: str, key: str) -> Rows:

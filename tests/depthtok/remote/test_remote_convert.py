@@ -1,6 +1,7 @@
 """convert and all that follows from a bucket, with every fault of the network on the way."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 
 import depthtok
-from depthtok.errors import ConfigError, OutputError, SourceUnavailable
+from depthtok.errors import ConfigError, OutputError, SourceError, SourceUnavailable
 from depthtok.remote.location import located
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds, temporaries, tree_digest
 from tests.depthtok.remote.conftest import KEY, SECRET
 from tests.depthtok.remote.faulty_proxy import Fault
+from tests.depthtok.remote.web_server import served
 
 SHARD = "GET .*tfrecord-00001"
 
@@ -234,6 +236,18 @@ def test_a_plan_says_bytes_and_requests(bucket, local, tmp_path):
     assert planned.fetches.bytes == sum(sizes)
     assert planned.fetches.requests == sum(1 + -(-size // 4194) for size in sizes)
     assert f"to fetch from {bucket}" in "\n".join(planned.lines())
+
+
+def test_a_web_server_without_the_shards_is_said_to_have_none(proxy, local, tmp_path):
+    folder = tmp_path / "web/set/1.0.0"
+    folder.mkdir(parents=True)
+    for path in local.glob("*.json"):
+        shutil.copy(path, folder)
+    with (
+        served(tmp_path / "web") as url,
+        pytest.raises(SourceError, match=r"has none of its 3 shards \(first: \S+\)\n"),
+    ):
+        made(f"{url}/set/1.0.0", tmp_path / "out")
 
 
 def test_nothing_is_written_to_a_bucket_as_it_is_made(bucket, tmp_path, monkeypatch):

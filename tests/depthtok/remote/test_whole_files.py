@@ -15,6 +15,7 @@ import pytest
 import depthtok
 from depthtok.disk.bytes_of import local_file
 from depthtok.errors import OutputError, SourceError, SourceUnavailable
+from depthtok.remote import whole
 from depthtok.remote.location import located
 from depthtok.remote.recorded import RecordedLocation
 from depthtok.stores.depth import DepthStore
@@ -156,6 +157,25 @@ def test_a_web_server_that_lists_nothing_and_has_no_etags(lerobot_store, proxy, 
         (root / "meta/info.json").write_text(json.dumps({**info, "splits": {"train": "0:3"}}))
         with pytest.raises(SourceError, match="lists 2 of 3 episodes"):
             converted(url, tmp_path / "other")
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_damaged_copy_of_an_object_without_an_etag_is_fetched_again(proxy, tmp_path, hashed):
+    """The server still has what was recorded, and is not said to have changed."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/file").write_bytes(data := bytes(range(250)) * 1000)
+    with served(tmp_path / "web") as url:
+        location = located(f"{url}/file")
+        with whole.holding([location]) as (recorded,):
+            pass
+        (copy,) = (tmp_path / "cache").rglob("file")
+        copy.write_bytes(b"\1" + data[1:])
+        whole._sha256.cache_clear()
+        if hashed:  # a digest of the damaged copy is remembered
+            assert whole._sha256(copy) != recorded.sha256
+        for _ in range(2):
+            with local_file(recorded) as file:
+                assert file.read_bytes() == data
 
 
 def test_depth_of_a_bucket(lerobot_bucket, lerobot_store, tmp_path):

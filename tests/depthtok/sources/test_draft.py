@@ -46,6 +46,15 @@ def test_the_last_joint_is_no_gripper_without_evidence(drafted):
     assert drafted(features(), {"steps/action": [joints]})[0].gripper == "none"
 
 
+@pytest.mark.parametrize("apart", ["\n ", "\r\n\t", "  "])
+def test_a_description_over_several_lines_stays_a_comment(drafted, apart):
+    said = f"Robot action, consists of [6x end-effector{apart}velocities, 1x gripper position]"
+    action = ("steps/action", "tensor", "float32", (7,), "none", True, said)
+    schema, text = drafted({**features(), "steps/action": Feature(*action)})
+    assert '# the data set says "end-effector velocities"\n' in text
+    assert schema.action_dims[0] == "end_effector_velocities_0"
+
+
 @pytest.mark.parametrize("pair", [(0, 1), (-1, 1), (45, 100), (0, 0.08)])
 def test_two_values_are_evidence_of_a_gripper(drafted, pair):
     actions = np.linspace(-1, 1, 30)[:, None] * np.ones(7)

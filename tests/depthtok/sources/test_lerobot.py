@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from depthtok.sources.draft import draft
 from depthtok.sources.files import FileDataset, FileEpisode
 from depthtok.sources.instruction import Instruction
 from depthtok.sources.lerobot.dataset import LeRobotDirectory
+from depthtok.sources.lerobot.info import read_info
+from depthtok.sources.lerobot.listing import read_listing
 from depthtok.sources.sample import sample_files
 from depthtok.sources.schema import Schema
 from tests.lerobot_sets import RATE, picture, write_v2, write_v3
@@ -235,6 +238,39 @@ def rewrite(file: Path, column: str, values: list, kind) -> None:
     pq.write_table(table.set_column(number, column, pa.array(values, kind)), file)
 
 
+def test_a_list_of_many_episodes_stays_small(tmp_path):
+    root, count = write_v2(tmp_path / "set", [3]), 20_000
+    row = '{"episode_index": %d, "tasks": ["put the red cup on the blue plate"], "length": 120}\n'
+    (root / "meta/episodes.jsonl").write_text("".join(row % k for k in range(count)))
+    info = read_info(root)
+    tracemalloc.start()
+    listing = read_listing(root, info)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(listing.index), set(listing.length.tolist())) == (count, {120})
+    assert peak / count < 300  # bytes: the file is 90 of them
+    (root / "meta/episodes.jsonl").write_text('{"episode_index": 0, "length": 1e30}\n')
+    with pytest.raises(SourceError, match="is not as LeRobot writes it"):
+        read_listing(root, info)
+
+
+@pytest.mark.parametrize("column", ["length", "data/file_index", f"videos/{TOP}/from_timestamp"])
+def test_a_listing_that_lacks_a_number_is_refused_by_its_name(tmp_path, column):
+    import pyarrow.parquet as pq
+
+    root = write_v3(tmp_path / "set", [5, 9])
+    file = root / "meta/episodes/chunk-000/file-000.parquet"
+    listing = pq.read_table(file)
+    for values in ([5, None], ["5", "9"], [None, None], [5.0, float("nan")]):
+        rewrite(file, column, values, None)
+        with pytest.raises(SourceError) as caught:
+            LeRobotDirectory.open(root)
+        assert f"{file} has an episode without a number in '{column}'" in caught.value.problem
+    pq.write_table(listing.drop_columns([column]), file)
+    with pytest.raises(SourceError, match=f"{file} has no column '{column}'"):
+        LeRobotDirectory.open(root)
+
+
 def test_values_that_would_be_those_of_other_steps_fail_their_episode(tmp_path):
     """Flat, as many as there should be, but not two in each step."""
     import pyarrow as pa
@@ -274,6 +310,51 @@ def test_a_file_without_a_column_fails_its_own_episodes(tmp_path, kind, column):
     for index in (0, 1):
         assert f"episode {index} has no column '{column}' in its file" in raws[index].problem
     assert len(raws[2]) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "values", "problem"),
+    [
+        ("image", TOP, [b"png"] * 14, f"{TOP}, step 0: there is no picture in the parquet"),
+        ("image", TOP, [{"path": "0.png"}] * 14, "there is no picture in the parquet"),
+        ("image", TOP, [{"bytes": 3}] * 14, "there is no picture in the parquet"),
+        ("video", "episode_index", [*[0] * 5, *[None] * 9], "an episode_index is no integer"),
+        ("video", "episode_index", [[0]] * 14, "an episode_index is no integer"),
+        ("video", "timestamp", ["0.1"] * 14, "not one number a row in the column 'timestamp'"),
+        ("video", "task_index", ["0"] * 14, "not one number a row in the column 'task_index'"),
+        ("video", "task_index", [{"a": 0}] * 14, "not one number a row in the column"),
+    ],
+)
+def test_a_column_of_other_things_fails_the_episodes_of_its_file(
+    tmp_path, kind, column, values, problem
+):
+    root = write_v3(tmp_path / "set", [5, 9, 4], kind)
+    rewrite(root / "data/chunk-000/file-000.parquet", column, values, None)
+    raws = episodes(LeRobotDirectory.open(root))
+    for index in (0, 1):
+        assert isinstance(raws[index], CorruptRecord)
+        assert problem in raws[index].problem
+    assert len(raws[2]) == 4
+
+
+@pytest.mark.parametrize("values", [["a"] * 14, [{"a": 1}] * 14, [["a", "b"]] * 14])
+def test_a_vector_of_other_things_fails_where_it_is_used(tmp_path, values):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    rewrite(root / "data/chunk-000/file-000.parquet", "action", values, None)
+    raws = episodes(LeRobotDirectory.open(root))
+    with pytest.raises(CorruptRecord, match="action has 0 values in 5 steps"):
+        raws[0].values("action")
+    assert raws[0].values("observation.state").shape == (5, 2)
+
+
+@pytest.mark.parametrize("shape", [[], [48, 64]])
+def test_a_picture_without_three_sides_is_no_camera(tmp_path, shape):
+    root = write_v3(tmp_path / "set", [3])
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    features["flat"] = {"dtype": "image", "shape": shape, "names": None}
+    change_info(root, features=features)
+    dataset = LeRobotDirectory.open(root)
+    assert draft(dataset.features, dataset.name).count("[[camera]]") == 1
 
 
 def add_words(root: Path, dtype: str, shape: list[int], values: list[list]) -> None:

@@ -166,6 +166,55 @@ def test_a_rerun_keeps_parts_and_remakes_those_of_changed_files(tmp_path):
     assert frames(EpisodeStore(tmp_path / "ep"))[1][0, 0, 0, 0] > 150
 
 
+def rewrite(file: Path, column: str, values: list) -> None:
+    table = pq.read_table(file)
+    number = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(number, column, pa.array(values)), file)
+
+
+@pytest.mark.parametrize("changed", ["tasks", "times", "split", "nothing of these"])
+def test_a_part_is_made_anew_where_the_metadata_say_something_else_of_it(tmp_path, changed):
+    root, out = write_v3(tmp_path / "set", [5, 9, 6, 6]), tmp_path / "ep"
+    convert(root, out, split=("train",))
+    before = frames(EpisodeStore(out))
+    described, listing = root / "meta/info.json", root / "meta/episodes/chunk-000/file-000.parquet"
+    if changed == "tasks":
+        rewrite(root / "meta/tasks.parquet", "task", ["do 0", "say it better"])
+    elif changed == "times":
+        rewrite(listing, f"videos/{TOP}/from_timestamp", [0.0, 0.5, 2.0, 1.4])
+    elif changed == "split":
+        text = described.read_text()
+        described.write_text(text.replace('"train": "0:4"', '"train": "0:3", "val": "3:4"'))
+    else:
+        content = {"task_index": pa.array([0, 1, 2]), "task": pa.array(["do 0", "do 1", "new"])}
+        pq.write_table(pa.table(content), root / "meta/tasks.parquet")
+    outcome = convert(root, out, split=("train",))
+    store = EpisodeStore(out)
+    anew = {"tasks": 2, "times": 1, "split": 1, "nothing of these": 0}[changed]
+    assert (outcome.remade, outcome.kept) == (anew, 2 - anew)
+    reason = "1 episodes are listed, not 2" if changed == "split" else "other metadata"
+    assert any(reason in note for note in outcome.notes) == bool(anew)
+    assert len(store) == (3 if changed == "split" else 4)
+    odd = "say it better" if changed == "tasks" else "do 1"
+    assert [e.instruction() for e in store] == ["do 0", odd, "do 0", odd][: len(store)]
+    if changed == "times":
+        np.testing.assert_array_equal(frames(store)[2:], before[:1:-1])
+    assert convert(root, out, split=("train",)).kept == 2
+
+
+def test_parts_that_do_not_say_what_the_metadata_were_are_kept(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    convert(root, tmp_path / "ep")
+    rewrite(root / "meta/tasks.parquet", "task", ["do 0", "say it better"])
+    parts = {part.name: part for part in EpisodeStore(tmp_path / "ep").parts()}
+    for older in (False, True):
+        watch = stage(root, tmp_path / "ep").watch()
+        watch.look(list(parts), parts)
+        assert set(watch.changed.values()) == (set() if older else {"other metadata"})
+        for part in parts.values():
+            part.meta["made_from"].pop("metadata", None)
+
+
 def test_files_that_are_not_there_cost_their_parts_only(tmp_path):
     root = write_v2(tmp_path / "set", [5, 9, 4])
     video = root / f"videos/chunk-000/{TOP}/episode_000001.mp4"
@@ -195,6 +244,18 @@ def test_a_video_that_changes_after_convert_is_noticed_when_read(tmp_path):
         root / f"videos/chunk-000/{TOP}/episode_000000.mp4", [picture(3, k) for k in range(5)]
     )
     with pytest.raises(CorruptRecord, match=r"rgb of top, step 0: .*changed since it was indexed"):
+        frames(EpisodeStore(tmp_path / "ep"))
+
+
+def test_a_column_that_holds_no_pictures_any_more_is_noticed_when_read(tmp_path):
+    root = write_v3(tmp_path / "set", [5], "image")
+    convert(root, tmp_path / "ep")
+    (file,) = root.glob("data/*/*")
+    rewrite(file, TOP, [b"png"] * 5)
+    with pytest.raises(CorruptRecord, match=f"row 0 of {TOP} holds no picture"):
+        frames(EpisodeStore(tmp_path / "ep"))
+    pq.write_table(pq.read_table(file).drop_columns([TOP]), file)
+    with pytest.raises(CorruptRecord, match="cannot be read"):
         frames(EpisodeStore(tmp_path / "ep"))
 
 
@@ -435,6 +496,30 @@ def test_demonstrations_without_an_instruction_get_one_by_schema(tmp_path):
     run(FilesStage(dataset, tmp_path / "ep", ConvertConfig(schema=str(schema))), RunOptions())
     (episode,) = EpisodeStore(tmp_path / "ep")
     assert episode.instruction() == "lift the cube"
+
+
+def test_files_that_state_no_task_leave_the_others_theirs(tmp_path):
+    root = tmp_path / "demos"
+    silent, one, _ = (write_demos(root / f"{name}.hdf5", [6]) for name in ("a", "b", "c"))
+    with h5py.File(silent, "a") as opened:
+        del opened["data"].attrs["problem_info"]
+    dataset = open_files(root)
+    assert dataset.notes == ("1 of 3 files state no task: it is empty in their episodes",)
+    run(FilesStage(dataset, tmp_path / "ep", ConvertConfig()), RunOptions())
+    instructions = [episode.instruction() for episode in EpisodeStore(tmp_path / "ep")]
+    assert instructions == ["", "pick the bowl", "pick the bowl"]
+    assert open_files(one).notes == ()
+
+
+def test_a_draft_has_nothing_of_the_next_step(tmp_path):
+    file = write_demos(tmp_path / "lift.hdf5", [6])
+    with h5py.File(file, "a") as opened:
+        opened.copy("data/demo_0/obs", "data/demo_0/next_obs")
+    dataset = open_files(file)
+    assert "next_obs/agentview_rgb" in dataset.features
+    schema = FilesStage(dataset, tmp_path / "ep", ConvertConfig()).schema
+    assert [camera.key for camera in schema.cameras] == ["obs/agentview_rgb"]
+    assert schema.proprio_dims == ("ee_states_0", "ee_states_1", "ee_states_2")
 
 
 def test_a_libero_problem_is_named_by_its_file():
