@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from depthtok.data import Camera, Orientation
+from depthtok.data import Camera
 from depthtok.errors import ConfigError
 from depthtok.meaning import GRIPPERS, UNKNOWN, Meaning
+from depthtok.orientation import Orientation
 from depthtok.sources import grippers
 from depthtok.stores.agreement import GripperChange, among, unlike
 from depthtok.stores.spread import ColumnRanges
@@ -104,9 +105,9 @@ def _unknown_columns(meaning: Meaning, *, state: bool) -> list[str]:
 
 
 def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[str]) -> list[str]:
-    """A mirrored view swaps left and right of the picture, not of the actions. It is no error: each
-    data set's camera stands elsewhere anyway, and LIBERO's views are mirrored in all of the field's
-    mixtures."""
+    """A mirrored or flipped view swaps sides of the picture, not of the actions. It is no error:
+    each data set's camera stands elsewhere anyway, and LIBERO's views are mirrored in all of the
+    field's mixtures."""
     lines = []
     for camera in used:
         ways: dict[str, list[str]] = {}
@@ -117,7 +118,7 @@ def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[st
             listed = "; ".join(f"{way}: {', '.join(names)}" for way, names in ways.items())
             lines.append(
                 f"camera {camera!r} is not published the same way up in all data sets ({listed}): "
-                "left and right of the picture mean different sides"
+                "the same edge of the picture means different sides"
             )
     return lines
 

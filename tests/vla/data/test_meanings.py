@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.data import Camera, Orientation
+from depthtok.data import Camera
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column
+from depthtok.orientation import Orientation
 from depthtok.sources.schema import Schema
 from tests.vla import fakes
 from tests.vla.fakes import MEANING
