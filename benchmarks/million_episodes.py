@@ -29,9 +29,10 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from depthtok.data import Camera, Orientation
+from depthtok.data import Camera
 from depthtok.disk.images import ImageFiles
 from depthtok.frames.spans import SpanSource
+from depthtok.orientation import Orientation
 from depthtok.sources.pixels import PixelFormat
 from depthtok.stores.episodes import INSTRUCTIONS, EpisodeStore, View, array_specs
 from depthtok.stores.filling import create, write_part

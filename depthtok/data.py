@@ -11,21 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from depthtok.errors import ConfigError, DepthKindError
+from depthtok.errors import DepthKindError
 from depthtok.json_values import JsonObject, value_of, values_of
+from depthtok.orientation import Orientation
 
 SHIFT = "shift"  # the setting of an estimator of relative depth
 QUANTILES = (0.0, 0.005, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.995, 1.0)
 """The quantiles kept of every depth clip (over its valid pixels)."""
-
-
-class Orientation(StrEnum):
-    """How a published image relates to what the camera saw, upright and unmirrored."""
-
-    IDENTITY = "identity"
-    ROTATE180 = "rotate180"
-    MIRROR = "mirror"  # left and right swapped: LIBERO's RLDS files, said to be "rotated by 180"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -89,15 +81,8 @@ class ImageTransform:
         return np.stack([_resize(frame, self.size, rule) for frame in values])
 
     def _cut(self, frames: np.ndarray) -> np.ndarray:
-        if self.true_view is Orientation.UNKNOWN:
-            raise ConfigError(
-                "the camera's orientation is unknown, so there is no true view",
-                remedy="state `orientation` of the camera in the data set's schema",
-            )
-        if self.true_view is Orientation.ROTATE180:
-            frames = frames[:, ::-1, ::-1]
-        if self.true_view is Orientation.MIRROR:
-            frames = frames[:, :, ::-1]
+        if self.true_view is not None:
+            frames = self.true_view.undo(frames)
         if self.crop is not None:
             top, left, height, width = self.crop
             frames = frames[:, top : top + height, left : left + width]

@@ -57,7 +57,7 @@ def evaluate(
     codebook: Annotated[Path | None, "compare its depth codes with the true ones"] = None,
     gripper: Annotated[str | None, "the policy's gripper convention, where it states none"] = None,
     accept: Annotated[
-        list[str] | None, "what may differ from the robot's: fps, proprio.names, ..."
+        list[str] | None, "what may differ from the robot's: fps, orientation, ..."
     ] = None,
     precision: Precision = None,
     sampler: Annotated[str | None, Flag(SAMPLER, by_set=True)] = None,
@@ -75,8 +75,8 @@ def evaluate(
 
     The field's protocol: official initial states, settling steps, step limits. Writes success rates
     with intervals, videos and a report. Rerun to resume. Needs the extra `sim` or `metaworld`. A
-    policy whose actions are of another robot or rate is refused; another gripper convention is
-    converted.
+    policy whose actions are of another robot or rate is refused, and one that learnt from pictures
+    another way up; another gripper convention is converted.
 
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """
@@ -153,7 +153,7 @@ def _evaluation(
     protocol = Protocol.of(settings)
     protocol.warn_of_repeats()
     card = {
-        **source.card(benchmark.meaning),
+        **source.card(benchmark.meaning, benchmark.view),
         "chosen_by": source.chosen_by(settings.chosen_by),
         **protocol.card(),
         "versions": benchmark.versions(),

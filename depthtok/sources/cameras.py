@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from depthtok.data import Orientation
 from depthtok.errors import SchemaError
+from depthtok.orientation import Orientation
 from depthtok.sources.columns import FeatureFacts, feature, number_kind
 from depthtok.sources.features import values_in
 from depthtok.sources.table import SchemaTable

@@ -169,7 +169,7 @@ def _cameras(steps: Mapping[str, FeatureFacts], paths: list[str]) -> list[str]:
     tables = []
     for path in paths:
         table = f'[[camera]]\nname = "{names[path]}"\nkey = "{path}"\n'
-        table += 'orientation = "unknown"  # check: identity, rotate180 or mirror\n'
+        table += 'orientation = "unknown"  # check: identity, rotate180, mirror, flip\n'
         if path in depth_of:
             depth = depth_of[path]
             unit = "m" if number_kind(steps[depth].dtype) == "f" else "mm"

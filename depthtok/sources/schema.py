@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from depthtok import meaning
-from depthtok.data import Orientation
 from depthtok.disk.regular import require_file, require_given
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 from depthtok.sources.cameras import CameraSchema
 from depthtok.sources.columns import FeatureFacts, ReadableEpisode, SchemaColumns
 from depthtok.sources.guessed import guessed_units

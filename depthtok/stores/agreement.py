@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.meaning import GRIPPERS, UNKNOWN, Meaning, convert_gripper
+from depthtok.orientation import Orientation
 
 ASPECTS = (
     "gripper",
@@ -22,6 +23,9 @@ ASPECTS = (
     ),
 )
 """The aspects that `Meaning.differences` compares."""
+
+ORIENTATION = "orientation"
+"""What a policy and a benchmark may differ in besides: which way up their pictures are."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,10 @@ class GripperChange:
         return converted
 
 
-def require_aspects(names: Collection[str], where: str) -> None:
-    """Raises `ConfigError` for a name that is not one of ASPECTS."""
+def require_aspects(names: Collection[str], where: str, choices: tuple[str, ...] = ASPECTS) -> None:
+    """Raises `ConfigError` for a name that is not one of `choices`."""
     for name in names:
-        _require_known(name, ASPECTS, where)
+        _require_known(name, choices, where)
 
 
 def require_gripper(name: str, where: str) -> None:
@@ -107,6 +111,28 @@ def for_robot(
     if "gripper" in accepted or not robot.gripper_columns:
         return None
     return GripperChange.of(policy, robot.gripper)
+
+
+def require_same_view(
+    learnt: Mapping[str, Orientation], shown: Orientation, accepted: Collection[str] = ()
+) -> None:
+    """Raises `ConfigError` where a policy learnt from pictures that are another way up than those
+    that it will be shown; what is unknown of either is no difference."""
+    differ = {} if shown is Orientation.UNKNOWN or ORIENTATION in accepted else learnt
+    ways = [
+        f"{camera}: {way}, {shown}"
+        for camera, way in differ.items()
+        if way not in (shown, Orientation.UNKNOWN)
+    ]
+    if ways:
+        raise ConfigError(
+            "the policy learnt from pictures that are another way up than those that it would see "
+            f"here (by camera: policy, benchmark): {'; '.join(ways)}",
+            remedy="train on pictures as the benchmark shows them: `depthtok collect` records them "
+            "so, with --demos also LIBERO's official demonstrations; or, where the schema of the "
+            f'training data is wrong, state orientation = "{shown}" there, convert and train '
+            f"again; --accept {ORIENTATION} evaluates as it is",
+        )
 
 
 def stated(meaning: Meaning | None, gripper: str | None, otherwise: Meaning) -> Meaning | None:

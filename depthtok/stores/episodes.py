@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from depthtok.data import Camera, Orientation
+from depthtok.data import Camera
 from depthtok.disk.files import write_atomic
 from depthtok.disk.images import ImageFiles
 from depthtok.errors import ConfigError, SourceError, as_type, as_written, known_cameras
@@ -33,6 +33,7 @@ from depthtok.frames.registry import require_known, source_of
 from depthtok.frames.spans import SpanSource
 from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
+from depthtok.orientation import Orientation
 from depthtok.remote.location import located
 from depthtok.stores import statistics
 from depthtok.stores.arrays import ArraySpec

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from depthtok.data import Orientation
+from depthtok.orientation import Orientation
 
 WITHIN = 0.01  # relative depth from a plane at which a point lies on it
 POINTS = 4000  # looked at, of one frame
@@ -43,9 +43,8 @@ class Rays:
             return ((np.arange(pixels) + 0.5) * published_pixels / pixels - centre) / focal
 
         v, u = slopes(1, stored[0], published[0]), slopes(0, stored[1], published[1])
-        if orientation in (Orientation.MIRROR, Orientation.ROTATE180):
-            u = u[::-1]
-        return cls(u, v[::-1] if orientation is Orientation.ROTATE180 else v)
+        u = u[::-1] if orientation.swaps_sides else u
+        return cls(u, v[::-1] if orientation.is_upside_down else v)
 
     def spans_at(self, metres: float) -> tuple[float, float]:
         """Height and width, in metres, of what fills the image at this distance."""

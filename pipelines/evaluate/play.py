@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 from depthtok.errors import ConfigError
 from depthtok.log import warn
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 from depthtok.remote.repository import recorded
 from depthtok.required import fulfilled
 from pipelines.evaluate.judged import knows_codes
@@ -25,7 +26,8 @@ from vla.training.checkpoint import TrainingState
 
 SERVER = ("ws://", "wss://")
 EARLY = 10  # plans of a trial whose depth codes are judged by themselves: none is won by then
-_MEANT = ("meaning", "gripper")  # in a server's greeting; a card has entries of their own for it
+_MEANT = ("meaning", "gripper", "orientations")
+"""In a server's greeting: held against the robot and the benchmark, and no part of who it is."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,18 @@ class PolicySource:
         """The device of a policy that is not behind a server."""
         return {} if self.is_server else {"device": self.device}
 
-    def card(self, robot: Meaning) -> dict[str, Any]:
-        """What identifies the policy, and what its actions mean. Raises `WeightsError`, and
-        `ConfigError` for one whose actions are not those of the robot."""
-        from depthtok.stores.agreement import require_aspects
+    def card(self, robot: Meaning, shown: Orientation = Orientation.UNKNOWN) -> dict[str, Any]:
+        """What identifies the policy, and what its actions mean. `shown` is how the pictures that
+        it will see relate to the true view. Raises `WeightsError`, and `ConfigError` for a policy
+        whose actions are not those of the robot, or that learnt from pictures another way up."""
+        from depthtok.stores.agreement import (
+            ASPECTS,
+            ORIENTATION,
+            require_aspects,
+            require_same_view,
+        )
 
-        require_aspects(self.accepted, "--accept")
+        require_aspects(self.accepted, "--accept", (*ASPECTS, ORIENTATION))
         if self.is_server:
             self._require_free()
             with closing(Server(self.address)) as server:
@@ -73,6 +81,7 @@ class PolicySource:
                 if isinstance(says, dict):
                     says = {name: value for name, value in says.items() if name not in _MEANT}
                 meant = self._meant(server.meaning, robot)
+                require_same_view(server.orientations, shown, self.accepted)
                 return {"policy": self.address, "says": says, **meant}
         from vla.training import checkpoint
 
@@ -88,6 +97,8 @@ class PolicySource:
                 f"{self.address} was not trained to predict the depth codes of what it sees",
                 remedy="leave --codebook out",
             )
+        name = self.dataset or next(iter(state.norms), "")
+        require_same_view(state.orientations.get(name, {}), shown, self.accepted)
         return {
             "policy": recorded(path),
             "step": state.step,

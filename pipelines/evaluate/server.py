@@ -13,6 +13,7 @@ from jaxtyping import Float32
 
 from depthtok.errors import ConfigError, DepthtokError, MissingPackage
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 
 API_KEY = "DEPTHTOK_API_KEY"  # environment variable, as of `depthtok serve`
 PATIENCE_S = 600.0  # for an answer: the first one may compile
@@ -52,6 +53,7 @@ class Server:
             greeting = self._connection.recv(timeout=PATIENCE_S)
             self.greeting = unpack(greeting.encode() if isinstance(greeting, str) else greeting)
             self.meaning, self.cameras = _told(self.greeting), _looks(self.greeting)
+            self.orientations = _learnt_from(self.greeting)
             finalize(self, self._open.close)  # the server is told that nobody asks any more
         except (OSError, TimeoutError, WebSocketException) as error:
             raise ConfigError(
@@ -101,3 +103,11 @@ def _looks(greeting: object) -> tuple[str, ...] | None:
     """The cameras that a server says it looks at; None where it does not."""
     said = greeting.get("cameras") if isinstance(greeting, Mapping) else None
     return tuple(map(str, said)) if isinstance(said, list | tuple) else None
+
+
+def _learnt_from(greeting: object) -> dict[str, Orientation]:
+    """How the pictures were published that a server's policy learnt from, by camera, as far as it
+    says so."""
+    said = greeting.get("orientations") if isinstance(greeting, Mapping) else None
+    ways = said.items() if isinstance(said, Mapping) else ()
+    return {str(camera): Orientation(way) for camera, way in ways if way in [*Orientation]}

@@ -100,6 +100,9 @@ def _meanings(state: TrainingState) -> dict[str, object]:
             facts[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side))) or "none"
         rate = "rate not known" if meaning.fps is None else f"{meaning.fps:g} Hz"
         facts[f"gripper of {name}"] = f"{meaning.gripper_in_words}; {rate}"
+        ways = state.orientations.get(name, {}).items()
+        shown = ", ".join(f"{camera} {way}" for camera, way in ways)
+        facts[f"orientation of {name}"] = shown or "not known"
     facts = facts or {"meaning": "not known: made before runs kept what their numbers mean"}
     if held := checks.words((state.notes or {}).get("held_out")):
         facts["held out"] = held[0].removeprefix("held out: ")

@@ -115,6 +115,8 @@ def _meanings(state: TrainingState) -> Rows:
             columns = ", ".join(map(str, getattr(meaning, side)))
             rows.append((f"{side} of {name}", columns or "none"))
         rows += [(f"gripper of {name}", meaning.gripper), (f"rate of {name}, Hz", meaning.fps)]
+        ways = state.orientations.get(name, {}).items()
+        rows.append((f"orientation of {name}", ", ".join(f"{c}: {way}" for c, way in ways) or None))
     return rows
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Float64
 
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 from pipelines.sim.motion import Motion
 from pipelines.sim.perturb import Ranges
 from pipelines.sim.simulator import Simulator, Task
@@ -110,6 +111,9 @@ class Benchmark(Protocol):
 
     @property
     def orientation(self) -> str: ...  # of the frames, relative to what is rendered
+
+    @property
+    def view(self) -> Orientation: ...  # of the frames of all cameras, relative to the true view
 
     @property
     def settle_steps(self) -> int: ...  # idle actions before an episode, where none are named

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 from pipelines.sim import demos, goals, published, setup, suites
 from pipelines.sim.benchmark import Benchmark, EpisodeLayout, Replays, ShownMotion, TaskExpert
 from pipelines.sim.libero import MEANING, LiberoSimulator
@@ -92,6 +93,7 @@ class LiberoBenchmark:
     meaning: Meaning = MEANING
     layout: EpisodeLayout = LAYOUT
     orientation: str = "raw[::-1, ::-1]"
+    view: Orientation = Orientation.MIRROR
     settle_steps: int = suites.SETTLE_STEPS
     licence: str = LICENCE
     expert: TaskExpert = LiberoExpert()

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Float64
 
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 from pipelines.sim import setup
 from pipelines.sim.benchmark import Benchmark, EpisodeLayout, Replays, ShownMotion, TaskExpert
 from pipelines.sim.metaworld import (
@@ -84,6 +85,7 @@ class MetaworldBenchmark:
     meaning: Meaning = MEANING
     layout: EpisodeLayout = LAYOUT
     orientation: str = "upright"
+    view: Orientation = Orientation.IDENTITY
     settle_steps: int = 10  # as in `eval`; the package itself has none
     licence: str = "Meta-World, its models and policies: MIT."
     expert: TaskExpert = ScriptedPolicies()

@@ -52,14 +52,8 @@ def check_meaning(members: Sequence[Member], config: Config, begun: TrainingStat
         if begun is None:
             raise
         warn(f"{error.problem}; this run was begun before that was checked, and goes on")
-    cameras = {
-        member.name: {
-            camera: member.episodes.cameras[own_camera]
-            for camera, own_camera in zip(config.data.cameras, member.cameras, strict=True)
-        }
-        for member in members
-    }
-    for text in meanings.warnings(by_name, cameras, config):
+    orientations = {member.name: member.orientations(config.data.cameras) for member in members}
+    for text in meanings.warnings(by_name, orientations, config):
         warn(text)
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Int64
 from depthtok.data import Episode
 from depthtok.errors import ConfigError
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 from depthtok.required import require
 from depthtok.shuffle import Permutation
 from vla.config import Config
@@ -122,6 +123,10 @@ class Dataset:
     def meanings(self) -> dict[str, Meaning]:
         """What the numbers of each data set's samples mean."""
         return {m.name: m.meaning for m in self.members}
+
+    def orientations(self) -> dict[str, dict[str, Orientation]]:
+        """How the pictures of each data set are published, by the model's cameras."""
+        return {m.name: m.orientations(self.config.data.cameras) for m in self.members}
 
     def sources(self) -> Iterator[tuple[Member, int]]:
         """The data sets, and how many samples each has."""

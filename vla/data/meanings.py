@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from depthtok.data import Camera, Orientation
 from depthtok.errors import ConfigError
 from depthtok.meaning import GRIPPERS, UNKNOWN, Meaning
+from depthtok.orientation import Orientation
 from depthtok.sources import grippers
 from depthtok.stores.agreement import GripperChange, among, unlike
 from depthtok.stores.spread import ColumnRanges
@@ -60,11 +60,11 @@ def require_same(meanings: Mapping[str, Meaning], config: Config) -> None:
 
 def warnings(
     meanings: Mapping[str, Meaning],
-    cameras: Mapping[str, Mapping[str, Camera]],
+    orientations: Mapping[str, Mapping[str, Orientation]],
     config: Config,
 ) -> list[str]:
-    """What cannot be checked or is unusual in a mixture, in words: `cameras` are those of each data
-    set, by name."""
+    """What cannot be checked or is unusual in a mixture, in words: `orientations` are those of each
+    data set's cameras, by the model's names."""
     lines = [
         f"{aspect} is not known of {', '.join(names)}, but of other data sets: whether they mean "
         "the same was not checked"
@@ -83,7 +83,7 @@ def warnings(
                 f"what the gripper of {name} means is not known: `eval` and `serve` will ask for "
                 f"it (state `gripper` in its schema: one of {', '.join(GRIPPERS)})"
             )
-    return lines + _orientations(cameras, config.data.cameras)
+    return lines + _orientations(orientations, config.data.cameras)
 
 
 def _unknown_columns(meaning: Meaning, *, state: bool) -> list[str]:
@@ -103,21 +103,23 @@ def _unknown_columns(meaning: Meaning, *, state: bool) -> list[str]:
     return lines
 
 
-def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[str]) -> list[str]:
-    """A mirrored view swaps left and right of the picture, not of the actions. It is no error: each
-    data set's camera stands elsewhere anyway, and LIBERO's views are mirrored in all of the field's
-    mixtures."""
+def _orientations(
+    orientations: Mapping[str, Mapping[str, Orientation]], used: Sequence[str]
+) -> list[str]:
+    """A mirrored or flipped view swaps sides of the picture, not of the actions. It is no error:
+    each data set's camera stands elsewhere anyway, and LIBERO's views are mirrored in all of the
+    field's mixtures."""
     lines = []
     for camera in used:
         ways: dict[str, list[str]] = {}
-        for name, have in cameras.items():
-            if camera in have and have[camera].orientation != Orientation.UNKNOWN:
-                ways.setdefault(str(have[camera].orientation), []).append(name)
+        for name, by_camera in orientations.items():
+            if (way := by_camera.get(camera, Orientation.UNKNOWN)) != Orientation.UNKNOWN:
+                ways.setdefault(str(way), []).append(name)
         if len(ways) > 1:
             listed = "; ".join(f"{way}: {', '.join(names)}" for way, names in ways.items())
             lines.append(
                 f"camera {camera!r} is not published the same way up in all data sets ({listed}): "
-                "left and right of the picture mean different sides"
+                "the same edge of the picture means different sides"
             )
     return lines
 

@@ -17,6 +17,7 @@ from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
 from depthtok.held_out import BEFORE, KEYED, limits, places
 from depthtok.log import warn
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 from depthtok.stores.agreement import GripperChange
 from depthtok.stores.origin import same_frames
 from depthtok.stores.parts import ShardKey
@@ -54,6 +55,12 @@ class Member:
         """Its depth targets, which there are wherever depth is trained."""
         assert self.codes is not None
         return self.codes
+
+    def orientations(self, names: Sequence[str]) -> dict[str, Orientation]:
+        """How its pictures are published, by the model's `names` of its cameras."""
+        published = self.episodes.cameras
+        pairs = zip(names, self.cameras, strict=True)
+        return {name: published[camera].orientation for name, camera in pairs}
 
     @property
     def meaning(self) -> Meaning:

@@ -22,6 +22,7 @@ from torch import Tensor
 from depthtok.data import ImageTransform
 from depthtok.errors import ConfigError, WeightsError, did_you_mean
 from depthtok.meaning import UNKNOWN, Column, Meaning
+from depthtok.orientation import Orientation
 from depthtok.stores.agreement import GripperChange, require_gripper, stated
 from vla.config import Config
 from vla.data import tokenizer
@@ -45,6 +46,7 @@ class Policy:
     averaged: bool = False  # whether its weights are the moving average that lies there
     dataset: str | None = None  # in whose units it acts; None: there is only one in its run
     meaning: Meaning | None = None  # of its actions and states; None: the run does not say
+    orientations: Mapping[str, Orientation] = {}  # it learnt from, by camera, as far as is known
     change: GripperChange | None = None  # of its actions, for a robot of another convention
 
     def __init__(
@@ -94,6 +96,7 @@ class Policy:
         reader = checkpoint.read_tokenizer(folder)
         policy = cls(model, config, norms, device=device, seed=seed, running=chosen, reader=reader)
         policy.path, policy.meaning = folder, seen(state.meanings.get(name), config)
+        policy.orientations = state.orientations.get(name, {})
         policy.dataset = name if len(state.norms) > 1 else None
         policy.averaged = averaged and checkpoint.has(folder, checkpoint.AVERAGE)
         return policy

@@ -212,6 +212,7 @@ def describe(policy: Policy) -> dict[str, Any]:
         "state_dim": config.model.proprio_dim,
         "gripper": spoken.gripper if spoken else UNKNOWN,
         "meaning": spoken.to_json() if spoken else None,
+        "orientations": {camera: str(way) for camera, way in policy.orientations.items()},
     }
 
 

@@ -10,9 +10,9 @@ RUN/checkpoints/step-000200/
     optimizer.safetensors        AdamW's two moments; if 8-bit: codes, scale, qmap
     tokenizer.json               if the tokenizer is a file
     config.json                  every setting
-    state.json                   step, data sets, what their numbers mean, normalisation, codebook
-                                 fingerprint; digests of the other files, and its own; what the
-                                 run's other files were
+    state.json                   step, data sets, what their numbers mean, which way up their
+                                 pictures are, normalisation, codebook fingerprint; digests of
+                                 the other files, and its own; what the run's other files were
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from depthtok.disk.temporaries import sweep
 from depthtok.disk.tensors import save_tensors
 from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from depthtok.meaning import Meaning
+from depthtok.orientation import Orientation
 from depthtok.remote.snapshots import here
 from vla.config import Config
 from vla.data import tokenizer
@@ -58,6 +59,8 @@ class TrainingState:
     data: Any = None  # training data: names, fingerprints, sizes
     notes: Mapping[str, Any] | None = None  # the caller's notes: overridden gates, versions
     meanings: Mapping[str, Meaning] = field(default_factory=dict)  # by data set; before: none
+    orientations: Mapping[str, Mapping[str, Orientation]] = field(default_factory=dict)
+    """Of the pictures that it learnt from, by data set and the model's cameras; before: none."""
 
     def to_json(self) -> dict:
         norms, meanings = (
@@ -71,7 +74,12 @@ class TrainingState:
         norms = {name: Norms.from_json(norm) for name, norm in data["norms"].items()}
         stored = data.get("meanings", {}).items()
         meanings = {name: Meaning.from_json(meaning) for name, meaning in stored}
-        return cls(**{**data, "norms": norms, "meanings": meanings})
+        orientations = {
+            name: {camera: Orientation(way) for camera, way in ways.items()}
+            for name, ways in data.get("orientations", {}).items()
+        }
+        read = {"norms": norms, "meanings": meanings, "orientations": orientations}
+        return cls(**{**data, **read})
 
 
 def place(run: Path, step: int) -> Path:

@@ -146,6 +146,7 @@ class PolicyTrainer:
             going_on.identities(dataset.sources(), config.data.cameras),
             dict(notes or {}),
             dataset.meanings(),
+            dataset.orientations(),
         )
         self.ranks = Ranks.here()
         self.decode = decode

@@ -3,8 +3,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from depthtok.data import Orientation
 from depthtok.errors import CorruptRecord, SchemaError
+from depthtok.orientation import Orientation
 from depthtok.sources.cameras import CameraSchema, depth_scale
 from depthtok.sources.schema import Schema
 from depthtok.sources.table import SchemaTable

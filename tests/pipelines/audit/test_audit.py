@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.data import DepthClip, DepthKind, EpisodeKey, Orientation
+from depthtok.data import DepthClip, DepthKind, EpisodeKey
 from depthtok.errors import DepthKindError, SourceError
+from depthtok.orientation import Orientation
 from pipelines.audit.audit import Pair, audit, fit_clip
 from pipelines.audit.findings import summarise
 from pipelines.audit.height import Rays
@@ -243,14 +244,14 @@ def tilted(orientation, height_m=0.7, pitch=0.6, stored=(24, 48), published=(96,
     depth = (height_m / down).astype(np.float32)
     depth[4:12, 30:44] *= 0.8
     depth += np.random.default_rng(1).normal(0, 0.001, depth.shape).astype(np.float32)
-    if orientation is not Orientation.IDENTITY:
+    if orientation in ("mirror", "rotate180"):
         depth = depth[:, ::-1]
-    if orientation is Orientation.ROTATE180:
+    if orientation in ("flip", "rotate180"):
         depth = depth[::-1]
     return depth, Rays.of(matrix, published, stored, orientation)
 
 
-@pytest.mark.parametrize("orientation", ["identity", "mirror", "rotate180"])
+@pytest.mark.parametrize("orientation", ["identity", "mirror", "flip", "rotate180"])
 @pytest.mark.parametrize(
     ("factor", "told"), [(1, None), (10, "0.1 mm read as mm"), (0.2, "m/5000")]
 )

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthtok.data import DepthKind, Orientation
+from depthtok.data import DepthKind
 from depthtok.errors import CorruptRecord
+from depthtok.orientation import Orientation
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.episodes import EpisodeStore
 from pipelines.audit.audit import audit
@@ -51,7 +52,7 @@ def of(seen, truth, poses, view):
     return temporal_alignment_error(one, fit)
 
 
-@pytest.mark.parametrize("orientation", ["identity", "mirror", "rotate180"])
+@pytest.mark.parametrize("orientation", ["identity", "mirror", "flip", "rotate180"])
 @pytest.mark.parametrize("along", [(0, 0, 0), (0, 0, 0.05), (0.04, 0, 0), (0.03, 0, 0.03)])
 def test_true_depth_has_no_error_however_the_camera_moves(orientation, along):
     truth, poses, view = wall(5, along, Orientation(orientation), slope=0.3)

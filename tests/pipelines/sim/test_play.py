@@ -21,12 +21,14 @@ from depthtok.errors import (
     WeightsError,
 )
 from depthtok.normalisation import Normalisation
+from depthtok.orientation import Orientation
 from depthtok.sources.schema import Schema
 from depthtok.stores.codebook import Codebook
 from pipelines.evaluate import play, server
 from pipelines.evaluate.judged import knows_codes
 from pipelines.evaluate.trials import Evaluation
 from pipelines.evaluate.true_depth import TrueDepth
+from pipelines.sim.benchmark import benchmark_of
 from pipelines.sim.libero import MEANING as LIBERO
 from pipelines.sim.rollout import Rollout, Trial
 from pipelines.sim.rollout import play as roll
@@ -176,6 +178,46 @@ def test_how_the_policy_runs_is_on_the_card(monkeypatch):
         replace(source, precision="tf32").card(LIBERO)
 
 
+def learnt_from(monkeypatch, ways):
+    """The run, as if it had learnt from pictures that were published so."""
+    state = replace(
+        checkpoint.read_state(checkpoint.find(BEFORE)), orientations={"before_set": ways}
+    )
+    monkeypatch.setattr(checkpoint, "read_state", lambda path: state)
+    return play.PolicySource(str(BEFORE), gripper="open1_closed0")
+
+
+def test_a_policy_that_learnt_from_pictures_another_way_up_is_refused(monkeypatch):
+    """LIBERO's HDF5 against its evaluation: pictures would be turned by 180 degrees."""
+    ways = {"image": Orientation.FLIP, "wrist_image": Orientation.MIRROR}
+    source = learnt_from(monkeypatch, ways)
+    with pytest.raises(ConfigError, match=r"policy, benchmark\): image: flip, mirror\n") as raised:
+        source.card(LIBERO, benchmark_of("libero_goal").view)
+    assert 'orientation = "mirror"' in raised.value.remedy
+    assert "--accept orientation" in raised.value.remedy
+    accepted = replace(source, accepted=("orientation",))
+    assert accepted.card(LIBERO, Orientation.MIRROR)["accepted"] == ["orientation"]
+    with pytest.raises(ConfigError, match=r"wrist_image: mirror, identity\n"):
+        source.card(LIBERO, benchmark_of("metaworld_mt50").view)
+
+
+@pytest.mark.parametrize(
+    ("suite", "schema"),
+    [
+        ("libero_goal", "libero"),
+        ("libero_90", "libero_90"),
+        ("libero_object", "libero_depth"),
+        ("metaworld_mt50", "metaworld_depth"),
+        ("libero_goal", None),  # not known
+    ],
+)
+def test_published_and_collected_pictures_are_those_of_the_benchmark(monkeypatch, suite, schema):
+    cameras = Schema.load(schema).cameras if schema else ()
+    ways = {camera.name: camera.orientation for camera in cameras} or {"image": Orientation.UNKNOWN}
+    source = learnt_from(monkeypatch, ways)
+    assert source.card(LIBERO, benchmark_of(suite).view)["accepted"] == []
+
+
 @pytest.mark.parametrize("name", ["precision", "sampler"])
 def test_how_a_server_runs_is_its_own_affair(name):
     source = play.PolicySource("ws://127.0.0.1:9", **{name: "plain"})
@@ -239,10 +281,13 @@ def test_a_server_says_what_its_actions_mean(served, monkeypatch):
     source = play.PolicySource(served)
     card = source.card(MEANING)
     assert card["meaning"]["gripper"] == "open1_closed0"
-    assert "meaning" not in card["says"]  # that of older servers goes on
+    assert not {"meaning", "orientations"} & card["says"].keys()  # that of older servers goes on
     assert source.open(MEANING).meaning == said["meaning"]
     with pytest.raises(ConfigError, match=r"action\.names: x, gripper; x, y"):
         source.card(LIBERO)
+    said["orientations"] = {"image": Orientation.FLIP}
+    with pytest.raises(ConfigError, match="image: flip, mirror"):
+        source.card(MEANING, Orientation.MIRROR)
 
 
 said: dict = {}
@@ -272,6 +317,7 @@ def served(monkeypatch):
         spoken, running = said.get("meaning"), Running()
         policy = object.__new__(Policy)
         vars(policy).update(config=config, place=None, meaning=spoken, running=running)
+        policy.orientations = said.get("orientations", {})
         connection.send(pack(describe(policy)))
         connection.recv()
         connection.close()

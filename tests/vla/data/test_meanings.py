@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.data import Camera, Orientation
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column
+from depthtok.orientation import Orientation
 from depthtok.sources.schema import Schema
 from tests.vla import fakes
 from tests.vla.fakes import MEANING
@@ -17,6 +17,7 @@ from vla.data.member import member
 from vla.data.tokenizer import ByteTokenizer
 from vla.run_options import TrainingOptions
 from vla.serving.policy import Policy
+from vla.serving.server import describe
 from vla.training import checkpoint
 from vla.training.train import train
 
@@ -68,7 +69,7 @@ def test_what_is_unknown_is_said(micro):
     meanings_by_name = {"a": KNOWN, "b": replace(KNOWN, gripper="unknown", fps=None)}
     meanings.require_same(meanings_by_name, micro())
     views = {
-        name: {"main": Camera("main", 8, 8, orientation=way), "wrist": Camera("wrist", 8, 8)}
+        name: {"main": way, "wrist": Orientation.UNKNOWN}
         for name, way in (("a", Orientation.MIRROR), ("b", Orientation.IDENTITY))
     }
     said = meanings.warnings(meanings_by_name, views, micro())
@@ -185,12 +186,16 @@ def trained(config, store, out, codebook):
 
 
 def test_a_run_keeps_what_its_numbers_mean(micro, codebook, tmp_path):
-    config = micro(train__steps=1)
-    trained(config, fakes.FakeEpisodes(), tmp_path, codebook)
+    config, store = micro(train__steps=1), fakes.FakeEpisodes()
+    store.cameras["main"] = replace(store.cameras["main"], orientation=Orientation.FLIP)
+    trained(config, store, tmp_path, codebook)
     state = checkpoint.read_state(checkpoint.find(tmp_path))
     assert state.meanings == {"toy": MEANING}
+    assert state.orientations == {"toy": {"main": "flip", "wrist": "unknown"}}
     policy = Policy.load(tmp_path)
     assert policy.meaning == MEANING
+    assert policy.orientations["main"] is Orientation.FLIP
+    assert describe(policy)["orientations"] == {"main": "flip", "wrist": "unknown"}
     request = {
         "images": {n: np.zeros((8, 8, 3), np.uint8) for n in ("main", "wrist")},
         "proprio": np.zeros(8),
@@ -262,4 +267,4 @@ def test_a_run_that_goes_on_is_warned_of_a_gripper_out_of_range(micro, capsys):
 def test_a_state_before_meaning_was_kept_reads_as_nothing():
     old = {"step": 2, "norms": {}, "codebook": "", "data": [], "notes": {}}
     state = checkpoint.TrainingState.from_json(old)
-    assert state.meanings == {}
+    assert (state.meanings, state.orientations) == ({}, {})
