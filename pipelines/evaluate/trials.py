@@ -38,6 +38,7 @@ _FLAGS = {
     "config": "the settings of RUN",
     "codebook": "the codebook of RUN",
     "judged_by": "--codebook",
+    "judged_camera": "the camera whose depth codes are judged (of before, always the main one)",
     "versions": "versions of the simulator",
     "software": "versions of torch, depthtok or Mesa, or numpy's kernels (OPENBLAS_CORETYPE)",
     "meaning": "what the policy's actions mean (--gripper)",
@@ -305,7 +306,7 @@ class Arena:
         rendered."""
         end = "success" if rollout.success else "failure"
         if self._evaluation.wants(job.name, end, self._videos):
-            rollout.see(simulator.render(simulator.cameras[0]))
+            rollout.see(simulator.render(rollout.camera))
             save_film(self._evaluation.path / VIDEOS / f"{job.name}-{end}.webp", rollout)
 
 

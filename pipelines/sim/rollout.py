@@ -23,8 +23,9 @@ from pipelines.sim.simulator import CameraView, Simulator
 @runtime_checkable
 class Player(Protocol):
     """Anything that acts: `vla.serving.policy.Policy`, a server, a test double. It may have the
-    attributes `cameras`, the names of those that it looks at, `meaning`, of its actions, and
-    `wants_depth`, to be given their true depth (`depth_m`, float32 [H W] by camera)."""
+    attributes `cameras`, the names of those that it looks at, `meaning`, of its actions,
+    `wants_depth`, to be given their true depth (`depth_m`, float32 [H W] by camera), and `judged`,
+    the one of its cameras whose true depth it is held against."""
 
     def reset(self, seed: int) -> None:
         """Starts a trial; the same seed and observations give the same actions."""
@@ -54,8 +55,9 @@ class Trial:
 
 @dataclass
 class Rollout:
-    """The result of a trial. `frames` and `depth_m` are of the main camera, one per plan and, once
-    it is `ended`, one at the end; a judge may add `panels`: rows of images, one per plan."""
+    """The result of a trial. `frames` and `depth_m` are of `camera` (the judged one, else the main
+    one), one per plan and, where the end was rendered, one at the end; a judge may add `panels`:
+    rows of images, one per plan."""
 
     success: bool = False
     steps: int = 0
@@ -63,22 +65,23 @@ class Rollout:
     frames: list[UInt8[np.ndarray, "H W 3"]] = field(default_factory=list)
     depth_m: list[Float32[np.ndarray, "H W"]] = field(default_factory=list)
     panels: list[list[UInt8[np.ndarray, "H W 3"]]] = field(default_factory=list)
+    camera: str = ""
 
     def see(self, view: CameraView) -> None:
-        """Keeps what the main camera sees."""
+        """Keeps what its camera sees."""
         self.frames.append(view.rgb)
         self.depth_m.append(view.depth_m)
 
 
 def observe(
-    simulator: Simulator, cameras: Collection[str]
+    simulator: Simulator, cameras: Collection[str], filmed: str
 ) -> tuple[dict[str, Any], dict[str, CameraView]]:
-    """The policy's current observation by these cameras, and what they and the main one see (with
+    """The policy's current observation by these cameras, and what they and the filmed one see (with
     true depth)."""
     views = {
         camera: simulator.render(camera)
         for camera in simulator.cameras
-        if camera in cameras or camera == simulator.cameras[0]
+        if camera in cameras or camera == filmed
     }
     observation = {
         "images": {camera: view.rgb for camera, view in views.items() if camera in cameras},
@@ -106,12 +109,13 @@ def play(
     cameras = getattr(player, "cameras", None) or simulator.cameras
     simulator.reset(trial.seed, trial.state)
     player.reset(trial.seed)
-    rollout, noise = Rollout(), np.random.default_rng([trial.seed, *b"action noise"])
+    rollout = Rollout(camera=getattr(player, "judged", simulator.cameras[0]))
+    noise = np.random.default_rng([trial.seed, *b"action noise"])
     plan: list[Float32[np.ndarray, " A"]] = []
     while rollout.steps < trial.max_steps and not rollout.success:
         if not plan:
-            observation, views = observe(simulator, cameras)
-            rollout.see(views[simulator.cameras[0]])
+            observation, views = observe(simulator, cameras, rollout.camera)
+            rollout.see(views[rollout.camera])
             rollout.plans += 1
             if getattr(player, "wants_depth", False):
                 observation["depth_m"] = {name: views[name].depth_m for name in cameras}
@@ -121,7 +125,7 @@ def play(
         rollout.success = simulator.step(_disturbed(plan.pop(0), trial.action_noise, noise))
         rollout.steps += 1
     if end:
-        rollout.see(simulator.render(simulator.cameras[0]))
+        rollout.see(simulator.render(rollout.camera))
     return rollout
 
 
