@@ -100,13 +100,13 @@ def play(
 ) -> Rollout:
     """Runs one trial, with the gripper in the simulator's convention. `end` renders how it ends.
 
-    Raises `ConfigError` for invalid actions, and for a player whose `meaning` is not the
-    simulator's, but for the `accepted` aspects; a player without that attribute speaks the
-    simulator's.
+    Raises `ConfigError` for invalid actions, for a player that looks at a camera that there is not,
+    and for one whose `meaning` is not the simulator's, but for the `accepted` aspects; a player
+    without that attribute speaks the simulator's.
     """
     meaning = getattr(player, "meaning", simulator.meaning)
     change = for_robot(meaning, simulator.meaning, accepted)
-    cameras = getattr(player, "cameras", None) or simulator.cameras
+    cameras = _cameras(player, simulator)
     simulator.reset(trial.seed, trial.state)
     player.reset(trial.seed)
     rollout = Rollout(camera=getattr(player, "judged", simulator.cameras[0]))
@@ -127,6 +127,19 @@ def play(
     if end:
         rollout.see(simulator.render(rollout.camera))
     return rollout
+
+
+def _cameras(player: Player, simulator: Simulator) -> Collection[str]:
+    """Those that the player looks at; all where it does not say."""
+    cameras: Collection[str] = getattr(player, "cameras", None) or simulator.cameras
+    if lacking := [name for name in cameras if name not in simulator.cameras]:
+        raise ConfigError(
+            f"the policy looks at {', '.join(lacking)}; the simulator's cameras are "
+            f"{', '.join(simulator.cameras)}",
+            remedy="evaluate a policy that was trained with those: train-vla --camera, after "
+            "convert with a schema that names them so",
+        )
+    return cameras
 
 
 def _disturbed(
