@@ -13,6 +13,7 @@ from depthtok.intervals import Paired
 from depthtok.pages.report import Report
 from depthtok.testing import tree_digest
 from pipelines.evaluate import verdict
+from pipelines.evaluate.card import as_carried_out
 from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
 from pipelines.inspect.summary import inspect
 from pipelines.sim import workers
@@ -199,6 +200,25 @@ def test_other_trials_cannot_be_compared(tmp_path):
     other.begin()
     with pytest.raises(ConfigError, match="seed differs: 7"):
         verdict.compared(Evaluation.open(tmp_path / "a"), other)
+
+
+@pytest.mark.parametrize(
+    "plans",
+    [{"config": {"model": {"chunk": 8}}}, {"says": {"action_horizon": 8, "name": "tiny"}}],
+    ids=["run", "server"],
+)
+def test_a_plan_has_no_more_steps_than_are_in_it(tmp_path, plans):
+    """A card of an earlier version says what was asked for."""
+    older = Evaluation(tmp_path / "a", {**CARD, **plans, "replan_steps": 16})
+    older.begin()
+    assert Evaluation.open(older.path).card["replan_steps"] == 8
+    now = {**CARD, **plans, "replan_steps": 8}
+    assert as_carried_out(older.card) == as_carried_out(now) == now
+    Evaluation(older.path, now).begin()  # goes on
+    fewer = {**now, "replan_steps": 3}
+    assert as_carried_out(fewer) == fewer
+    with pytest.raises(StaleStore, match="--set replan_steps"):
+        Evaluation(older.path, fewer).begin()
 
 
 FORGED = (None, 3, -1, "x", [], [1], {}, {"a": 1}, 10**30, 0.5, True)
