@@ -16,6 +16,8 @@ def require_types(card: JsonObject) -> None:
             as_type(kind, card[name])
     as_type(dict, card.get("software", {}))
     as_type(int, card.get("videos", 0))
+    for limit in as_type(dict, card.get("step_limits", {})).values():
+        as_type(int, limit)
     for number, instruction in value_of(card, "tasks", dict).items():
         int(number), as_type(str, instruction)
 

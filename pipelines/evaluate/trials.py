@@ -139,7 +139,7 @@ class Evaluation:
         if {"software"} <= card.keys() & existing.keys():  # older cards name less of it
             card["software"] = {name: card["software"].get(name) for name in existing["software"]}
         free = {"videos"} | ({"policy"} if "weights" in card else set())
-        lacking = {"software", "meaning", "accepted", "different_states"}
+        lacking = {"software", "meaning", "accepted", "different_states", "step_limits"}
         free |= {"chosen_by"} | (lacking - existing.keys())  # as older cards lack them
         if existing.get("trials", 0) < card["trials"]:
             free |= {*_GROWING}

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from functools import partial
+from typing import get_type_hints
 
 import pytest
 from typer.testing import CliRunner
@@ -15,8 +17,10 @@ from depthtok.testing import tree_digest
 from pipelines.evaluate import verdict
 from pipelines.evaluate.card import as_carried_out
 from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
+from pipelines.evaluate.words import WORDS, in_words
 from pipelines.inspect.summary import inspect
 from pipelines.sim import workers
+from pipelines.sim.config import CollectConfig, EvalConfig
 from pipelines.sim.rollout import Trial
 from tests.pipelines.sim.fake_world import TASK, FakeWorld, Walker
 
@@ -166,6 +170,32 @@ def test_headlines_name_the_tasks_and_unusual_limits():
     assert verdict.measured(card) == "libero_goal, tasks 0-2, 8, 10"
     card = {"suite": "libero_goal", "tasks": {"8": "do"}, "max_steps": 600}
     assert verdict.measured(card) == "libero_goal, task 8, at most 600 steps instead of 300"
+
+
+@pytest.mark.parametrize(
+    ("limits", "usual"),
+    [
+        ({"8": 220, "38": 520}, "220 to 520, by task"),
+        ({"8": 220}, 220),
+        ({}, "as many as its task allows"),  # of an earlier version
+    ],
+)
+def test_limits_that_are_the_tasks_own_are_told(tmp_path, limits, usual):
+    asked = {**CARD, "suite": "libero_plus_camera", "max_steps": 0}
+    Evaluation(tmp_path, asked).begin()
+    card = {**asked, "step_limits": limits} if limits else asked
+    Evaluation(tmp_path, card).begin()  # goes on
+    assert verdict.measured(card) == "libero_plus_camera, task 2"
+    assert in_words(card, ["max_steps"]) == {"most steps of a trial": usual}
+    fewer = verdict.measured({**card, "max_steps": 150})
+    assert fewer == f"libero_plus_camera, task 2, at most 150 steps instead of {usual}"
+
+
+def test_no_unit_of_another_benchmark_is_named():
+    """A full action is 5 cm in LIBERO, and 1 cm in Meta-World."""
+    helps = [get_type_hints(c, include_extras=True) for c in (CollectConfig, EvalConfig)]
+    texts = [WORDS["action_noise"], str(helps[0]["noise"]), str(helps[1]["action_noise"])]
+    assert [text for text in texts if re.search(r"\d c?m\b", text)] == []
 
 
 @pytest.mark.parametrize(("only_b", "told"), [(5, True), (6, False), (0, False)])
