@@ -144,6 +144,7 @@ def _evaluation(
     out: Path, settings: EvalConfig, source: PolicySource
 ) -> tuple[Evaluation, list[TrialJob]]:
     """The directory's description, and all the trials that belong to it."""
+    from pipelines.evaluate.card import as_carried_out
     from pipelines.evaluate.protocol import Protocol
     from pipelines.evaluate.trials import Evaluation
     from pipelines.sim.benchmark import benchmark_of
@@ -159,4 +160,4 @@ def _evaluation(
         "versions": benchmark.versions(),
         "software": {**benchmark.software(), **source.runs_on},
     }
-    return Evaluation(out, card), list(protocol.jobs)
+    return Evaluation(out, as_carried_out(card)), list(protocol.jobs)

@@ -1,24 +1,26 @@
-"""Whether weights may be fetched: a plan is made of what is on this machine."""
+"""Whether weights may be fetched: a plan is made of what is on this machine.
+
+This is of the whole process: threads that a plan starts fetch nothing either.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
-_FETCHES: ContextVar[bool] = ContextVar("fetches", default=True)
+_PLANS: list[object] = []  # those that are being made
 
 
 def may_fetch() -> bool:
     """Whether weights that are not on this machine may be fetched."""
-    return _FETCHES.get()
+    return not _PLANS
 
 
 @contextmanager
 def only_here() -> Iterator[None]:
     """Within it no weights are fetched: those that are not here raise `WeightsNotHere`."""
-    before = _FETCHES.set(False)
+    _PLANS.append(None)
     try:
         yield
     finally:
-        _FETCHES.reset(before)
+        _PLANS.pop()

@@ -25,6 +25,7 @@ from vla.config import Config
 from vla.training.checkpoint import TrainingState
 
 SERVER = ("ws://", "wss://")
+MAIN = "image"  # what every benchmark calls its main camera
 EARLY = 10  # plans of a trial whose depth codes are judged by themselves: none is won by then
 _MEANT = ("meaning", "gripper", "orientations")
 """In a server's greeting: held against the robot and the benchmark, and no part of who it is."""
@@ -108,6 +109,7 @@ class PolicySource:
             **self._runs(config),
             "codebook": state.codebook,
             "judged_by": self._fingerprint(state.codebook),
+            **self._judged(config),
             **self._meant(self._meaning(state, config), robot),
         }
 
@@ -179,6 +181,13 @@ class PolicySource:
         )
         return seen(schema.meaning, config)
 
+    def _judged(self, config: Config) -> dict[str, str]:
+        """The camera whose codes are judged, where it is not the main one. Earlier versions held
+        all codes against the main one's depth: such trials are not to be gone on with."""
+        judged = self.codebook is not None and config.model.depth.target != "input"
+        first = config.data.cameras[:1]
+        return {"judged_camera": first[0]} if judged and first not in ((), (MAIN,)) else {}
+
     def _fingerprint(self, trained: str) -> str:
         """Of the codebook that the depth codes are evaluated with: that of the training, which has
         codes for the simulator's metres. Raises `DepthKindError` where its fixed range is not of
@@ -222,13 +231,15 @@ class PolicySource:
 
 
 class Seeing:
-    """A policy whose depth codes are noted whenever it is asked, for an evaluation after it."""
+    """A policy whose depth codes are noted whenever it is asked, for an evaluation after it. They
+    are those of its first camera, which `judged` names to `play`."""
 
     def __init__(self, policy, codebook: Path, device: str) -> None:
         from vqvae.codec import Codec
 
         self._policy = policy
-        self.meaning, self.cameras = policy.meaning, getattr(policy, "cameras", None)
+        self.meaning, self.cameras = policy.meaning, policy.cameras
+        self.judged = policy.cameras[0]
         self._codec = Codec.load(codebook, device)
         self._seen: list[UInt8[np.ndarray, "h w"]] = []
 

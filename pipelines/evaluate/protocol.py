@@ -40,7 +40,8 @@ class Protocol:
         return cls(settings, tasks, jobs)
 
     def card(self) -> dict[str, object]:
-        """Its entries in the card. `variations` are those of every trial, by task."""
+        """Its entries in the card. `variations` are those of every trial, by task; `step_limits`
+        are of a suite without one of its own, whose `max_steps` are 0 if none were asked for."""
         settings, benchmark = self.settings, benchmark_of(self.settings.suite)
         card: dict[str, object] = {
             "suite": settings.suite,
@@ -58,6 +59,8 @@ class Protocol:
             "tasks": {str(task.number): task.instruction for task in self.tasks},
             "videos": settings.videos,
         }
+        if not benchmark.suites()[settings.suite]:
+            card["step_limits"] = {str(task.number): task.max_steps for task in self.tasks}
         if any(job.task.variation.name for job in self.jobs):
             card["variations"] = {
                 str(task.number): [job.task.variation.name for job in self._of(task)]

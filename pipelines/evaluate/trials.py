@@ -22,6 +22,7 @@ from depthtok.disk.regular import listed
 from depthtok.disk.temporaries import sweep
 from depthtok.errors import SourceError, StaleStore, as_type, as_written
 from depthtok.intervals import wilson
+from pipelines.evaluate.card import as_carried_out, require_types
 from pipelines.sim.pictures import save_film
 from pipelines.sim.rollout import Player, Rollout, Trial, play
 from pipelines.sim.simulator import Simulator, Task
@@ -38,6 +39,7 @@ _FLAGS = {
     "config": "the settings of RUN",
     "codebook": "the codebook of RUN",
     "judged_by": "--codebook",
+    "judged_camera": "the camera whose depth codes are judged (of before, always the main one)",
     "versions": "versions of the simulator",
     "software": "versions of torch, depthtok or Mesa, or numpy's kernels (OPENBLAS_CORETYPE)",
     "meaning": "what the policy's actions mean (--gripper)",
@@ -108,8 +110,8 @@ class Evaluation:
         remedy = f"restore {CARD} from a copy, or evaluate into another --out"
         card = read_json_object(path / CARD, remedy)
         with as_written(path / CARD, remedy):
-            _require_types(card)
-        return cls(path, card)
+            require_types(card)
+            return cls(path, as_carried_out(card))
 
     def begin(self) -> None:
         """Creates the directory. Raises `StaleStore` where one of another evaluation exists."""
@@ -137,7 +139,7 @@ class Evaluation:
         if {"software"} <= card.keys() & existing.keys():  # older cards name less of it
             card["software"] = {name: card["software"].get(name) for name in existing["software"]}
         free = {"videos"} | ({"policy"} if "weights" in card else set())
-        lacking = {"software", "meaning", "accepted", "different_states"}
+        lacking = {"software", "meaning", "accepted", "different_states", "step_limits"}
         free |= {"chosen_by"} | (lacking - existing.keys())  # as older cards lack them
         if existing.get("trials", 0) < card["trials"]:
             free |= {*_GROWING}
@@ -207,18 +209,6 @@ _RUNNING = {"precision": "float32", "sampler": "plain", "batch": 1}
 DEFAULTS: Mapping[str, object] = {"action_noise": 0.0, "views": "", "starts": ""}
 """What evaluations had whose cards do not say it."""
 _GROWING = ("trials", "different_states", "variations")  # with the number of trials
-
-
-def _require_types(card: Mapping[str, Any]) -> None:
-    """Raises a `TypeError` or `LookupError` for a card that `depthtok eval` does not write."""
-    numbers = ("trials", "seed", "max_steps", "replan_steps", "size")
-    for kind, names in ((str, ("policy", "suite")), (dict, ("tasks", "versions")), (int, numbers)):
-        for name in names:
-            as_type(kind, card[name])
-    as_type(dict, card.get("software", {}))
-    as_type(int, card.get("videos", 0))
-    for number, instruction in card["tasks"].items():
-        int(number), as_type(str, instruction)
 
 
 def _outcome(path: Path, tasks: Collection[str]) -> TrialOutcome:
@@ -305,7 +295,7 @@ class Arena:
         rendered."""
         end = "success" if rollout.success else "failure"
         if self._evaluation.wants(job.name, end, self._videos):
-            rollout.see(simulator.render(simulator.cameras[0]))
+            rollout.see(simulator.render(rollout.camera))
             save_film(self._evaluation.path / VIDEOS / f"{job.name}-{end}.webp", rollout)
 
 

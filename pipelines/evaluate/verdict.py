@@ -13,8 +13,7 @@ from depthtok.intervals import Paired, paired
 from depthtok.pages.report import Report
 from pipelines.evaluate.protocol import choice
 from pipelines.evaluate.trials import DEFAULTS, Evaluation, TrialOutcome, by_task, summary
-from pipelines.evaluate.words import DEPTH_BAR, in_words, video_of
-from pipelines.sim.benchmark import step_limit
+from pipelines.evaluate.words import DEPTH_BAR, in_words, usual_limit, video_of
 from pipelines.sim.pictures import Video
 
 SAME = (
@@ -147,14 +146,14 @@ def _headline(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured(card: Mapping[str, Any]) -> str:
-    """`libero_goal, tasks 0-3, 8`, and the step limit if it is not the suite's own."""
+    """`libero_goal, tasks 0-3, 8`, and the step limit if it is not the usual one."""
     numbers = sorted(int(number) for number in card["tasks"])
     runs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
     pieces = [[number for _, number in run] for _, run in runs]
     tasks = ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in pieces)
-    limit_of_suite, steps = step_limit(card["suite"]), card["max_steps"]
-    usual = steps if limit_of_suite is None else limit_of_suite
-    limit = "" if steps == usual else f", at most {steps} steps instead of {usual}"
+    usual, steps = usual_limit(card), card["max_steps"]
+    as_usual = usual is None or steps in (0, usual)
+    limit = "" if as_usual else f", at most {steps} steps instead of {usual}"
     return f"{card['suite']}, task{'s' if len(numbers) > 1 else ''} {tasks}{limit}"
 
 

@@ -33,7 +33,9 @@ class CollectConfig:
     tasks: Tasks = ""
     episodes: Annotated[int, "episodes per task"] = 10
     seed: Annotated[int, "random seed of placements, noise and variety"] = 0
-    noise: Annotated[float, "maximum noise on the xyz action (standard deviation; 1 is 5 cm)"] = 0.1
+    noise: Annotated[
+        float, "maximum noise on the xyz action (standard deviation; 1 is a full action)"
+    ] = 0.1
     variety: Annotated[float, "how much speed, approach and grasp vary, from 0 to 1"] = 1.0
     official_init_states: Annotated[
         bool, "start from the benchmark's own initial states: the trials of `eval`; recorded"
@@ -81,7 +83,9 @@ class EvalConfig:
     size: Annotated[int, "side of the rendered images in pixels"] = 256
     videos: Annotated[int, "successes, and failures, of each task to keep as videos"] = 1
     settle_steps: Annotated[int, "idle actions at the start of a trial"] = 10
-    action_noise: Annotated[float, "noise on the xyz action (standard deviation; 1 is 5 cm)"] = 0.0
+    action_noise: Annotated[
+        float, "noise on the xyz action (standard deviation; 1 is a full action)"
+    ] = 0.0
     views: Views = ""
     starts: Starts = ""
     chosen_by: Annotated[str, "how the checkpoint was chosen, for the card: 'held-out loss'"] = ""

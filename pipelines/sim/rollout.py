@@ -23,8 +23,9 @@ from pipelines.sim.simulator import CameraView, Simulator
 @runtime_checkable
 class Player(Protocol):
     """Anything that acts: `vla.serving.policy.Policy`, a server, a test double. It may have the
-    attributes `cameras`, the names of those that it looks at, `meaning`, of its actions, and
-    `wants_depth`, to be given their true depth (`depth_m`, float32 [H W] by camera)."""
+    attributes `cameras`, the names of those that it looks at, `meaning`, of its actions,
+    `wants_depth`, to be given their true depth (`depth_m`, float32 [H W] by camera), and `judged`,
+    the one of its cameras whose true depth it is held against."""
 
     def reset(self, seed: int) -> None:
         """Starts a trial; the same seed and observations give the same actions."""
@@ -54,8 +55,9 @@ class Trial:
 
 @dataclass
 class Rollout:
-    """The result of a trial. `frames` and `depth_m` are of the main camera, one per plan and, once
-    it is `ended`, one at the end; a judge may add `panels`: rows of images, one per plan."""
+    """The result of a trial. `frames` and `depth_m` are of `camera` (the judged one, else the main
+    one), one per plan and, where the end was rendered, one at the end; a judge may add `panels`:
+    rows of images, one per plan."""
 
     success: bool = False
     steps: int = 0
@@ -63,22 +65,23 @@ class Rollout:
     frames: list[UInt8[np.ndarray, "H W 3"]] = field(default_factory=list)
     depth_m: list[Float32[np.ndarray, "H W"]] = field(default_factory=list)
     panels: list[list[UInt8[np.ndarray, "H W 3"]]] = field(default_factory=list)
+    camera: str = ""
 
     def see(self, view: CameraView) -> None:
-        """Keeps what the main camera sees."""
+        """Keeps what its camera sees."""
         self.frames.append(view.rgb)
         self.depth_m.append(view.depth_m)
 
 
 def observe(
-    simulator: Simulator, cameras: Collection[str]
+    simulator: Simulator, cameras: Collection[str], filmed: str
 ) -> tuple[dict[str, Any], dict[str, CameraView]]:
-    """The policy's current observation by these cameras, and what they and the main one see (with
+    """The policy's current observation by these cameras, and what they and the filmed one see (with
     true depth)."""
     views = {
         camera: simulator.render(camera)
         for camera in simulator.cameras
-        if camera in cameras or camera == simulator.cameras[0]
+        if camera in cameras or camera == filmed
     }
     observation = {
         "images": {camera: view.rgb for camera, view in views.items() if camera in cameras},
@@ -97,21 +100,22 @@ def play(
 ) -> Rollout:
     """Runs one trial, with the gripper in the simulator's convention. `end` renders how it ends.
 
-    Raises `ConfigError` for invalid actions, and for a player whose `meaning` is not the
-    simulator's, but for the `accepted` aspects; a player without that attribute speaks the
-    simulator's.
+    Raises `ConfigError` for invalid actions, for a player that looks at a camera that there is not,
+    and for one whose `meaning` is not the simulator's, but for the `accepted` aspects; a player
+    without that attribute speaks the simulator's.
     """
     meaning = getattr(player, "meaning", simulator.meaning)
     change = for_robot(meaning, simulator.meaning, accepted)
-    cameras = getattr(player, "cameras", None) or simulator.cameras
+    cameras = _cameras(player, simulator)
     simulator.reset(trial.seed, trial.state)
     player.reset(trial.seed)
-    rollout, noise = Rollout(), np.random.default_rng([trial.seed, *b"action noise"])
+    rollout = Rollout(camera=getattr(player, "judged", simulator.cameras[0]))
+    noise = np.random.default_rng([trial.seed, *b"action noise"])
     plan: list[Float32[np.ndarray, " A"]] = []
     while rollout.steps < trial.max_steps and not rollout.success:
         if not plan:
-            observation, views = observe(simulator, cameras)
-            rollout.see(views[simulator.cameras[0]])
+            observation, views = observe(simulator, cameras, rollout.camera)
+            rollout.see(views[rollout.camera])
             rollout.plans += 1
             if getattr(player, "wants_depth", False):
                 observation["depth_m"] = {name: views[name].depth_m for name in cameras}
@@ -121,8 +125,21 @@ def play(
         rollout.success = simulator.step(_disturbed(plan.pop(0), trial.action_noise, noise))
         rollout.steps += 1
     if end:
-        rollout.see(simulator.render(simulator.cameras[0]))
+        rollout.see(simulator.render(rollout.camera))
     return rollout
+
+
+def _cameras(player: Player, simulator: Simulator) -> Collection[str]:
+    """Those that the player looks at; all where it does not say."""
+    cameras: Collection[str] = getattr(player, "cameras", None) or simulator.cameras
+    if lacking := [name for name in cameras if name not in simulator.cameras]:
+        raise ConfigError(
+            f"the policy looks at {', '.join(lacking)}; the simulator's cameras are "
+            f"{', '.join(simulator.cameras)}",
+            remedy="evaluate a policy that was trained with those: train-vla --camera, after "
+            "convert with a schema that names them so",
+        )
+    return cameras
 
 
 def _disturbed(

@@ -179,8 +179,10 @@ class Policy:
             cast(model, running.dtype)
         self.model, function = model.to(self.device), self._eager
         if entrance is not None:
-            parts = sampling.compiled() if running.sampler == "compiled" else sampling.EAGER
+            compiled = running.sampler == "compiled"
+            parts = sampling.compiled() if compiled else sampling.EAGER
             function = sampling.Sampler(self.model, entrance, parts).of_tensors
+            function = sampling.in_many_versions(function) if compiled else function
         with torch.inference_mode(), running.arithmetic():
             if running.cuda_graph:
                 example = rows.example(self.config.model, running.batch, 0)

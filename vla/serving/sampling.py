@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -125,17 +126,18 @@ EAGER = Parts(norm, turn, gate)
 
 def compiled(make: Callable[..., Callable] | None = None) -> Parts:
     """The parts, each compiled for every shape that it meets: three experts, so few."""
-    make = make or _compiled
+    make = make or partial(torch.compile, dynamic=False, fullgraph=True)
     return Parts(make(norm), make(turn_at_once), make(gate))
 
 
-def _compiled(part: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    call = torch.compile(part, dynamic=False, fullgraph=True)
+def in_many_versions(sample: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function, whose parts are compiled, in a process with policies of several models and
+    precisions: each has its versions of a part. The limit is raised for a chunk, not for a part,
+    of which a chunk has hundreds, nor once for all: torch's settings are those of a thread."""
 
-    def run(*inputs: Tensor | Turn) -> Tensor:
-        # A process may have policies of several models and precisions: each has its versions.
+    def run(*tensors: Tensor) -> Tensor:
         with torch._dynamo.config.patch(recompile_limit=VERSIONS):
-            return call(*inputs)
+            return sample(*tensors)
 
     return run
 

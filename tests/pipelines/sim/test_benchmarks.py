@@ -55,6 +55,7 @@ def test_a_trial_of_each(run, tmp_path, suite, task, variation):
     (outcome,), card = evaluation.outcomes, evaluation.card
     assert (outcome.steps, outcome.plans) == (6, 2)
     assert outcome.variation.startswith(variation)
+    assert card.get("step_limits", {}) == ({str(task): 300} if variation else {})
     assert card.get("variations", {str(task): [""]}) == {str(task): [outcome.variation]}
     assert card["different_states"] == {str(task): 1}
     assert card["chosen_by"] == "the newest of its run"

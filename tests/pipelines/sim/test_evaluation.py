@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from functools import partial
+from typing import get_type_hints
 
 import pytest
 from typer.testing import CliRunner
@@ -13,9 +15,12 @@ from depthtok.intervals import Paired
 from depthtok.pages.report import Report
 from depthtok.testing import tree_digest
 from pipelines.evaluate import verdict
+from pipelines.evaluate.card import as_carried_out
 from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
+from pipelines.evaluate.words import WORDS, in_words
 from pipelines.inspect.summary import inspect
 from pipelines.sim import workers
+from pipelines.sim.config import CollectConfig, EvalConfig
 from pipelines.sim.rollout import Trial
 from tests.pipelines.sim.fake_world import TASK, FakeWorld, Walker
 
@@ -167,6 +172,32 @@ def test_headlines_name_the_tasks_and_unusual_limits():
     assert verdict.measured(card) == "libero_goal, task 8, at most 600 steps instead of 300"
 
 
+@pytest.mark.parametrize(
+    ("limits", "usual"),
+    [
+        ({"8": 220, "38": 520}, "220 to 520, by task"),
+        ({"8": 220}, 220),
+        ({}, "as many as its task allows"),  # of an earlier version
+    ],
+)
+def test_limits_that_are_the_tasks_own_are_told(tmp_path, limits, usual):
+    asked = {**CARD, "suite": "libero_plus_camera", "max_steps": 0}
+    Evaluation(tmp_path, asked).begin()
+    card = {**asked, "step_limits": limits} if limits else asked
+    Evaluation(tmp_path, card).begin()  # goes on
+    assert verdict.measured(card) == "libero_plus_camera, task 2"
+    assert in_words(card, ["max_steps"]) == {"most steps of a trial": usual}
+    fewer = verdict.measured({**card, "max_steps": 150})
+    assert fewer == f"libero_plus_camera, task 2, at most 150 steps instead of {usual}"
+
+
+def test_no_unit_of_another_benchmark_is_named():
+    """A full action is 5 cm in LIBERO, and 1 cm in Meta-World."""
+    helps = [get_type_hints(c, include_extras=True) for c in (CollectConfig, EvalConfig)]
+    texts = [WORDS["action_noise"], str(helps[0]["noise"]), str(helps[1]["action_noise"])]
+    assert [text for text in texts if re.search(r"\d c?m\b", text)] == []
+
+
 @pytest.mark.parametrize(("only_b", "told"), [(5, True), (6, False), (0, False)])
 def test_where_test_and_interval_disagree_the_test_decides(only_b, told):
     figures = {"a": "a", "b": "b", **verdict._counts(Paired(20, 0, only_b, 25))}
@@ -199,6 +230,25 @@ def test_other_trials_cannot_be_compared(tmp_path):
     other.begin()
     with pytest.raises(ConfigError, match="seed differs: 7"):
         verdict.compared(Evaluation.open(tmp_path / "a"), other)
+
+
+@pytest.mark.parametrize(
+    "plans",
+    [{"config": {"model": {"chunk": 8}}}, {"says": {"action_horizon": 8, "name": "tiny"}}],
+    ids=["run", "server"],
+)
+def test_a_plan_has_no_more_steps_than_are_in_it(tmp_path, plans):
+    """A card of an earlier version says what was asked for."""
+    older = Evaluation(tmp_path / "a", {**CARD, **plans, "replan_steps": 16})
+    older.begin()
+    assert Evaluation.open(older.path).card["replan_steps"] == 8
+    now = {**CARD, **plans, "replan_steps": 8}
+    assert as_carried_out(older.card) == as_carried_out(now) == now
+    Evaluation(older.path, now).begin()  # goes on
+    fewer = {**now, "replan_steps": 3}
+    assert as_carried_out(fewer) == fewer
+    with pytest.raises(StaleStore, match="--set replan_steps"):
+        Evaluation(older.path, fewer).begin()
 
 
 FORGED = (None, 3, -1, "x", [], [1], {}, {"a": 1}, 10**30, 0.5, True)

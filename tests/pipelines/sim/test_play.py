@@ -26,13 +26,14 @@ from depthtok.sources.schema import Schema
 from depthtok.stores.codebook import Codebook
 from pipelines.evaluate import play, server
 from pipelines.evaluate.judged import knows_codes
-from pipelines.evaluate.trials import Evaluation
+from pipelines.evaluate.trials import Arena, Evaluation
 from pipelines.evaluate.true_depth import TrueDepth
 from pipelines.sim.benchmark import benchmark_of
 from pipelines.sim.libero import MEANING as LIBERO
 from pipelines.sim.rollout import Rollout, Trial
 from pipelines.sim.rollout import play as roll
 from tests.pipelines.sim.fake_world import MEANING, FakeWorld, Walker
+from tests.pipelines.sim.test_evaluation import CARD, JOBS
 from vla.named_configs import load
 from vla.serving.policy import Policy
 from vla.serving.running import Running
@@ -42,11 +43,12 @@ BOOK = Path(str(files("vqvae") / "demo"))
 
 
 class Knowing:
-    """A policy whose depth head always says code 3."""
+    """A policy whose depth head always says code 3, of the first of its cameras."""
 
     meaning = MEANING
 
-    def __init__(self, grid):
+    def __init__(self, grid, cameras=("image", "wrist_image")):
+        self.cameras = cameras
         self.model = SimpleNamespace(predict_depth=lambda seen: self.logits)
         self.logits = torch.nn.functional.one_hot(torch.full((1, 1, grid[0] * grid[1]), 3), 256)
         self.seeds = []
@@ -74,6 +76,71 @@ def test_predicted_codes_are_judged_by_the_true_depth():
     true, said = rollout.panels
     assert np.ptp(np.stack(true)) > 0
     assert np.array_equal(said[0], said[-1])
+
+
+class FromTheHand(FakeWorld):
+    """Its wrist camera sees another depth than the main one."""
+
+    def render(self, camera, *, segmentation=False):
+        view = super().render(camera, segmentation=segmentation)
+        nearer = view.depth_m**3 / 8
+        return replace(view, depth_m=nearer) if camera == "wrist_image" else view
+
+
+def test_codes_are_judged_by_the_depth_of_the_camera_that_they_are_of():
+    book = Codebook.load(BOOK)
+    figures = {}
+    for cameras in (("image", "wrist_image"), ("wrist_image", "image"), ("wrist_image",)):
+        seeing, world = play.Seeing(Knowing(book.grid, cameras), BOOK, "cpu"), FromTheHand()
+        rollout = roll(world, seeing, Trial(0, 4, max_steps=9, replan_steps=3))
+        true_m = world.render(cameras[0]).depth_m
+        assert rollout.camera == cameras[0]
+        assert len(rollout.depth_m) == rollout.plans + 1
+        assert all(np.array_equal(depth_m, true_m) for depth_m in rollout.depth_m)
+        figures[cameras] = play.measure(seeing, rollout)
+    of_main, *of_wrist = figures.values()
+    assert of_wrist[0] == of_wrist[1] != of_main
+
+
+def test_a_video_ends_with_the_camera_that_it_began_with(tmp_path):
+    seeing = play.Seeing(Knowing(Codebook.load(BOOK).grid, ("wrist_image",)), BOOK, "cpu")
+    rendered, filmed = [], []
+
+    class Noting(FromTheHand):
+        def render(self, camera, *, segmentation=False):
+            rendered.append(camera)
+            return super().render(camera, segmentation=segmentation)
+
+    def measured(player, rollout):
+        filmed.append(rollout)
+        return play.measure(player, rollout)
+
+    evaluation = Evaluation(tmp_path, CARD)
+    evaluation.begin()
+    Arena(evaluation, seeing, Noting, 1, measured).do(JOBS[0])
+    assert len(evaluation.videos()) == 1
+    assert {*rendered} == {"wrist_image"}
+    assert len(filmed[0].frames) == filmed[0].plans + 1
+
+
+def test_trials_whose_codes_were_held_against_another_camera_are_not_gone_on_with(
+    monkeypatch, tmp_path
+):
+    """The main camera's card is as it was; of another one an earlier version's does not fit."""
+    config = checkpoint.read_config(checkpoint.find(BEFORE))
+    source = play.PolicySource(str(BEFORE), codebook=BOOK, gripper="open1_closed0")
+    monkeypatch.setattr(play.PolicySource, "_fingerprint", lambda self, trained: trained)
+    cards = {}
+    for camera in ("image", "wrist_image"):
+        changed = config.updated({"data.cameras": (camera,)})
+        monkeypatch.setattr(checkpoint, "read_config", lambda path, config=changed: config)
+        cards[camera] = {**CARD, **source.card(LIBERO)}
+    assert "judged_camera" not in cards["image"]
+    old = {k: v for k, v in cards["wrist_image"].items() if k != "judged_camera"}
+    Evaluation(tmp_path, old).begin()
+    with pytest.raises(StaleStore, match="the camera whose depth codes are judged"):
+        Evaluation(tmp_path, cards["wrist_image"]).begin()
+    assert "judged_camera" not in replace(source, codebook=None).card(LIBERO)
 
 
 def test_an_early_error_does_not_know_how_the_trial_goes_on():

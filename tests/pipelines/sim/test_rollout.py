@@ -87,6 +87,15 @@ def test_a_policy_of_another_robot_is_refused():
         play(FakeWorld(), walker, Trial(0, 0, 9, 3))
 
 
+@pytest.mark.parametrize("wants_depth", [True, False])
+def test_a_camera_that_the_simulator_lacks_is_named(wants_depth):
+    world, walker = FakeWorld(), Walker()
+    walker.cameras, walker.wants_depth = ("main", "wrist_image"), wants_depth
+    with pytest.raises(ConfigError, match=r"looks at main; .* are image, wrist_image"):
+        play(world, walker, Trial(0, 0, 9, 3))
+    assert world.resets == walker.seeds == []
+
+
 def asked() -> set[str]:
     """The names that the protocol of a simulator has."""
     return {*Simulator.__annotations__, *(n for n in vars(Simulator) if not n.startswith("_"))}

@@ -4,11 +4,14 @@ import itertools
 
 import pytest
 import torch
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from tests.vla.model.test_model import observation
 from vla.model.model import build
-from vla.serving.running import cast
-from vla.serving.sampling import Sampler, compiled, fold
+from vla.serving import sampling
+from vla.serving.policy import Policy
+from vla.serving.running import Running, cast
+from vla.serving.sampling import Sampler, compiled, fold, in_many_versions
 
 NOISE = (3, 4, 7)
 
@@ -155,10 +158,31 @@ def test_compiled_parts_are_the_same_function_without_a_break(micro, codebook):
 
 @pytest.mark.unchecked
 def test_policies_of_many_sizes_compile_in_one_process(monkeypatch):
-    """Torch by itself gives up after eight versions of a part."""
+    """Torch by itself gives up after eight versions of a part; so does a policy, after more."""
+    torch._dynamo.reset()
     usual, limit = torch.compile, torch._dynamo.config.recompile_limit
     monkeypatch.setattr(torch, "compile", lambda part, **how: usual(part, backend="eager", **how))
-    gate = compiled().gate
+    monkeypatch.setattr(sampling, "VERSIONS", limit + 3)
+    gate = in_many_versions(compiled().gate)
     for width in range(2, limit + 5):
         assert gate(torch.ones(1, 2 * width)).shape == (1, width)
+    with pytest.raises(FailOnRecompileLimitHit):
+        gate(torch.ones(1, 2 * (limit + 5)))
     assert torch._dynamo.config.recompile_limit == limit
+
+
+@pytest.mark.unchecked
+def test_a_policy_raises_the_limit_once_a_chunk(micro, codebook, monkeypatch):
+    """To raise it takes a tenth of a millisecond, and a chunk has hundreds of parts."""
+    settings, patched = type(torch._dynamo.config), []
+    patch = settings.patch
+    noted = lambda self, **how: patched.append(how) or patch(self, **how)  # noqa: E731
+    monkeypatch.setattr(settings, "patch", noted)
+    monkeypatch.setattr(torch, "compile", lambda part, **how: part)
+    policy = object.__new__(Policy)
+    config, running = micro(), Running(sampler="compiled", cuda_graph=False)
+    vars(policy).update(config=config, running=running, device=torch.device("cpu"))
+    sample = policy._prepared(made(config, codebook))
+    inputs, noise = observation(config.model), torch.randn(NOISE)
+    assert sample(*inputs.tensors(), noise).shape == NOISE
+    assert patched == [{"recompile_limit": sampling.VERSIONS}]

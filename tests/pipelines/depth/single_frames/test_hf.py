@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, MissingPackage, WeightsError
 from pipelines.audit.candidates import doubt_about
-from pipelines.depth.here import only_here
+from pipelines.depth.here import may_fetch, only_here
 from pipelines.depth.hf.estimator import load_estimator
 from pipelines.depth.hf.families import kind_of, require_packages
 from pipelines.depth.hf.models import open_source, quiet
@@ -277,6 +278,16 @@ def test_a_damaged_checkpoint_is_named(saved):
     (path / "model.safetensors").write_bytes(b"garbage, not tensors")
     with pytest.raises(WeightsError, match=f"{path.name} cannot be loaded as a depth model"):
         loaded(path)
+
+
+def test_a_thread_that_a_plan_starts_fetches_nothing_either():
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(may_fetch).result()
+        with only_here(), only_here():
+            pass
+        with only_here():
+            assert not threads.submit(may_fetch).result()
+        assert threads.submit(may_fetch).result()
 
 
 def test_what_is_here_and_no_depth_model_is_not_said_to_be_absent(saved, monkeypatch):
