@@ -166,6 +166,14 @@ def test_episodes_that_moved_are_found_where_they_are_said_to_lie(here, tmp_path
     (tmp_path / "episodes").rename(tmp_path / "moved episodes")
     judge = ["eval-vqvae", here / "cb", tmp_path / "depth", "--out", tmp_path / "page", "--json"]
     assert "regions" not in json.loads(call(*judge))["quality"]
+    both = ["train-vqvae", here / "depth", tmp_path / "depth", "--held-out-task", "box 1"]
+    for command in ([*judge, "--task", "box 1"], [*both, "--out", tmp_path / "new"]):
+        with pytest.raises(ConfigError) as caught:
+            call(*command)
+        assert (
+            caught.value.problem == f"the tasks of 12 clips of {tmp_path / 'depth'} are not known"
+        )
+        assert "--episodes DIR" in caught.value.remedy
     moved = [
         "--episodes",
         tmp_path / "moved episodes",
