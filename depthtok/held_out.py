@@ -9,7 +9,7 @@ a data set would leave one side empty, its lowest or its highest episode goes th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -43,6 +43,12 @@ def place(key: EpisodeKey | str) -> float:
     if isinstance(key, EpisodeKey):
         return float(places(ShardKey.of(key), np.array([key.index]))[0])
     return _hash(key) / 2.0**64
+
+
+def names_task(instruction: str, tasks: Iterable[str]) -> bool:
+    """Whether an instruction contains one of these texts; capitals do not matter."""
+    text = instruction.casefold()
+    return any(task.casefold() in text for task in tasks)
 
 
 def limits(

@@ -40,17 +40,12 @@ def by_task(
 ) -> tuple[list[ClipSource], list[ClipSource]]:
     """The clips of other tasks, and those with one of `tasks` in their instruction.
 
-    Raises `ConfigError` where no clip has, or, if `both` sides are wanted, where all have.
+    Raises `ConfigError` where no clip has, or, if `both` sides are wanted, where all have; and for
+    clips whose task is not known: on either side they could be wrong.
     """
     from vqvae.data.clips import where
 
-    def named(clip) -> bool:
-        episode = behind.episode(clip)
-        text = episode.instruction(0).lower() if episode else ""
-        return any(task.lower() in text for task in tasks)
-
-    marks = [[named(clip) for clip in source.clips] for source in sources]
-    pairs = list(zip(sources, marks, strict=True))
+    pairs = [(source, _named(source, tasks, behind)) for source in sources]
     learn = [where(source, (not mark for mark in named_in)) for source, named_in in pairs]
     held_out = [where(source, named_in) for source, named_in in pairs]
     sides = [held_out, learn] if both else [held_out]
@@ -60,6 +55,26 @@ def by_task(
             remedy="give part of an instruction; `depthtok inspect EPISODES` shows some",
         )
     return learn, held_out
+
+
+def _named(source: ClipSource, tasks: Sequence[str], behind: EpisodesBehind) -> list[bool]:
+    """For each clip, whether its instruction contains one of `tasks`."""
+    from depthtok.held_out import names_task
+    from depthtok.stores.depth import StoredDepth
+
+    marks, unknown = [], []
+    for clip in source.clips:
+        if (episode := behind.episode(clip)) is None:
+            unknown.append(clip.store.path if isinstance(clip, StoredDepth) else source.name)
+        else:
+            marks.append(names_task(episode.instruction(), tasks))
+    if unknown:
+        raise ConfigError(
+            f"the tasks of {len(unknown)} clips of {unknown[0]} are not known",
+            remedy="say where the EpisodeStore that it was made from lies now with --episodes DIR, "
+            "or leave the store out",
+        )
+    return marks
 
 
 def depth_sources(

@@ -250,7 +250,8 @@ def _made_before(
     """Those of a step's paths that other steps make."""
     for name, path in paths.items():
         for one in path if isinstance(path, list) else [path]:
-            if name != "out" and one.is_relative_to(description.out):
+            brought = name == "out" or one in description.data.values()
+            if not brought and one.is_relative_to(description.out):
                 yield one
 
 

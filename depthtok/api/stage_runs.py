@@ -68,9 +68,10 @@ def open_episodes(
     source: Path, out: Path, options: RunOptions, schema: str = ""
 ) -> EpisodeStore | Plan:
     """The EpisodeStore at `source`, or the one beside `out` that a data set (by `schema`, or the
-    shipped one), or a folder of videos or images, is converted to; its outcome is announced. Where
-    the conversion itself is only planned: its plan. Raises `ConfigError` for a schema where
-    `source` is no data set."""
+    shipped one), or a folder of videos or images, is converted to; its outcome is announced. A plan
+    converts nothing: where something is to be converted, it is the plan of that. Raises
+    `ConfigError` for a schema where `source` is no data set, and for one job of several where
+    something is to be converted: each would convert all of it."""
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.spec import is_store
     from pipelines.convert.opening import Converting
@@ -87,12 +88,33 @@ def open_episodes(
     converted = episodes_beside(out)
     stage = _conversion(source, converted, schema)
     how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
-    if options.plan and not (is_store(converted) and not EpisodeStore(converted).missing()):
-        return planned(stage, replace(how, plan=True))
+    if options.plan or options.shard:
+        # What failed may be tried again by one job, not by each.
+        conversion = planned(stage, replace(how, retry_failed=options.plan and how.retry_failed))
+        complete = is_store(converted) and not EpisodeStore(converted).missing()
+        if complete and not conversion.parts:
+            return EpisodeStore(converted)
+        if options.plan:
+            return conversion
+        raise _unconverted(source, out, stage, schema)
     with stoppable():
         outcome = run(stage, how)
     announce(with_schema(outcome, stage) if isinstance(stage, Converting) else outcome)
     return EpisodeStore(converted)
+
+
+def _unconverted(source: Path, out: Path, stage: Stage, schema: str) -> ConfigError:
+    """Says how one job converts, before several annotate."""
+    from pipelines.convert.opening import Converting
+
+    first = f"`depthtok annotate {source} --out {out} --limit 1` with the same flags"
+    if isinstance(stage, Converting):
+        by = f" --schema {schema}" if schema else ""
+        first = f"`depthtok convert {source} --out {stage.out}{by}`"
+    return ConfigError(
+        f"{stage.out} is not whole, and one job of several (--shard) would convert all of {source}",
+        remedy=f"convert first, in one job: {first}",
+    )
 
 
 def episodes_beside(out: Path) -> Path:

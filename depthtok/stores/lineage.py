@@ -9,8 +9,8 @@ from depthtok.errors import DepthtokError, StoreError
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.origin import same_frames
-from depthtok.stores.parts import Part, PartName
+from depthtok.stores.origin import is_made_from
+from depthtok.stores.parts import PartName
 from depthtok.stores.spec import StoreSpec, is_store, read_spec
 from depthtok.stores.store import Store
 
@@ -97,7 +97,7 @@ def outdated(store: Store) -> list[str]:
     by_shard = {PartName.of(name).shard: part for name, part in parts.items()}
     names = {part: PartName.of(part.name) for part in store.parts()}
     origin = {p: parts.get(p.name) or by_shard.get(name.shard) for p, name in names.items()}
-    stale = [part for part, made_from in origin.items() if made_from and _is_stale(part, made_from)]
+    stale = [part for part, now in origin.items() if now and not is_made_from(part, now)]
     lines = outdated(source)
     if stale:
         lines.append(
@@ -106,7 +106,3 @@ def outdated(store: Store) -> list[str]:
             "before, makes them anew"
         )
     return lines
-
-
-def _is_stale(part: Part, source: Part) -> bool:
-    return part.upstream != source.digest and not same_frames(part.meta, source.meta)

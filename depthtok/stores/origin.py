@@ -30,6 +30,7 @@ from depthtok.errors import SourceUnavailable, as_type
 from depthtok.json_values import JsonObject, value_of
 from depthtok.sources.framing import is_same
 from depthtok.sources.shards import Shard, status_of
+from depthtok.stores.parts import Part
 from depthtok.stores.stored_episode import View
 
 MADE_FROM, FRAMES = "made_from", "frames"
@@ -77,6 +78,12 @@ def same_frames(one: JsonObject, other: JsonObject) -> bool | None:
     first, second = _digests(one), _digests(other)
     common = first.keys() & second.keys()
     return all(first[view] == second[view] for view in common) if common else None
+
+
+def is_made_from(part: Part, source: Part) -> bool:
+    """Whether a part was made from that of another store, or from another of the same frames. Two
+    stores with one fingerprint (of one data set's schema and counts) differ in their parts."""
+    return part.upstream == source.digest or bool(same_frames(part.meta, source.meta))
 
 
 def shard_looks_other(meta: Mapping[str, Any], shard: Shard, root: Path, size: int) -> str:

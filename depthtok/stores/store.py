@@ -26,6 +26,7 @@ from depthtok.disk.tables import tables
 from depthtok.errors import CorruptPart, DepthtokError, MissingParts, StaleStore, StoreError
 from depthtok.json_values import JsonObject, value_of
 from depthtok.remote.location import Location, located
+from depthtok.stores.origin import is_made_from
 from depthtok.stores.parts import Failure, Part, PartName, ShardKey, shard_name
 from depthtok.stores.spec import is_store, read_spec
 
@@ -71,14 +72,28 @@ class Store:
 
     def source(self, what: str) -> Path:
         """The path of what the store was made from: as it was recorded, or beside this store by the
-        same name, where both have moved; the one that holds it still, by its fingerprint. What is
-        in neither place is said to be where it was. Raises `StoreError` if that is not known."""
+        same name, where both have moved; the one that holds it still, by its fingerprint, and by a
+        part where both do. What is in neither place is said to be where it was. Raises `StoreError`
+        if that is not known."""
         recorded = self.spec.source(what)
-        for path in (recorded, self.path.absolute().parent / recorded.name):
+        sources = []
+        for path in dict.fromkeys((recorded, self.path.absolute().parent / recorded.name)):
             with suppress(DepthtokError):  # a damaged one is not known to be it
                 if self.is_source(path, what):
-                    return path
-        return recorded
+                    sources.append(path)
+        if len(sources) > 1:  # of one data set, but perhaps of other episodes
+            sources.sort(key=lambda path: not self._has_a_part_of(path))
+        return sources[0] if sources else recorded
+
+    def _has_a_part_of(self, path: Path) -> bool:
+        """Whether the first part here was made from one of the store at `path`."""
+        for first in self.part_names[:1]:
+            shard = PartName.of(first).shard
+            with suppress(DepthtokError):
+                source = Store(path)
+                pieces = (name for name in source.part_names if PartName.of(name).shard == shard)
+                return any(is_made_from(self.part(first), source.part(name)) for name in pieces)
+        return False
 
     def is_source(self, path: Path, what: str) -> bool:
         """Whether a path holds what the store was made from, directly. Raises `StoreError` for a

@@ -24,7 +24,7 @@ from depthtok.stores.episodes import STATISTICS, EpisodeStore
 from depthtok.stores.filling import drop_part, drop_temporaries, parts_root_is_sound
 from depthtok.stores.frame_files import differs
 from depthtok.stores.lineage import open_store, outdated, upstream_of
-from depthtok.stores.origin import MADE_FROM, same_frames, shard_differs
+from depthtok.stores.origin import MADE_FROM, is_made_from, shard_differs
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import ROOT
 from depthtok.stores.store import Store, present_parts
@@ -157,7 +157,7 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
         if source is None:
             yield Finding(f"{part.path}: its source has no such part", part.name)
             continue
-        if part.upstream != source.digest and not same_frames(part.meta, source.meta):
+        if not is_made_from(part, source):
             yield Finding(f"{part.path} was made from an earlier version of its source", part.name)
         frames = dict(zip(source.indices.tolist(), source.frames.tolist(), strict=True))
         failed = {failure.key.index for failure in part.failures}

@@ -14,12 +14,12 @@ import numpy as np
 
 from depthtok.data import QUANTILES, DepthBlock, DepthClip, DepthEstimator
 from depthtok.errors import SourceError
+from depthtok.resized import at_size
 from depthtok.stores import depth
 from depthtok.stores.depth import ClipQuantiles, DepthEncoding
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.stored_episode import StoredEpisode, StoredFrames
 from pipelines.annotate.watch import Watched
-from pipelines.depth.sizes import at_size
 from pipelines.stage import Advance
 
 

@@ -25,11 +25,11 @@ from jaxtyping import Float, UInt8
 
 from depthtok.data import DepthBlock, DepthClip, DepthEstimator, EpisodeKey, FrameClip
 from depthtok.errors import SourceError
+from depthtok.resized import at_size
 from depthtok.stores.episodes import EpisodeStore
 from pipelines.audit.altered import ALTERATIONS, AS_IS, AlteredClip
 from pipelines.audit.bootstrap import Interval, interval
 from pipelines.audit.plane import PlaneFit
-from pipelines.depth.sizes import at_size
 
 UNCHANGED = 3  # of 255: changes of colour up to this are the image's compression
 FLATNESS = 1e-4  # of the spread of disparity: relief below this is rounding

@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 
 from depthtok.data import Camera, DepthKind, EpisodeKey
 from depthtok.errors import ConfigError, DepthKindError, StaleStore
+from depthtok.held_out import names_task
 from depthtok.required import require
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.episodes import EpisodeStore
@@ -119,15 +120,20 @@ def held_out(
     """Training clips and held-out clips; all cameras of an episode are on the same side.
 
     With `tasks` the held-out episodes are those whose instruction contains one of these texts; else
-    a share of all, by the one rule of `depthtok.held_out`, or, with `before`, by that of former
-    versions and this seed. Raises `ConfigError` if one side would be empty.
+    a share of all, by the one rule of `depthtok.held_out`. With `before` all is by the rules of
+    former versions and this seed. Raises `ConfigError` if one side would be empty.
     """
     require(0 <= share < 1, "held_out", share, "give a share from 0 (none) to below 1")
     learn: list[TrueClip] = []
     validation: list[TrueClip] = []
     if tasks:
-        for clip in (clip for _, clips in stores for clip in clips):
-            (validation if any(text in clip.instruction for text in tasks) else learn).append(clip)
+        clips = [clip for _, clips in stores for clip in clips]
+        marks = [names_task(clip.instruction, tasks) for clip in clips]
+        as_written = [any(text in clip.instruction for text in tasks) for clip in clips]
+        if before is not None and any(as_written):  # former versions minded capitals
+            marks = as_written
+        learn = [clip for clip, named in zip(clips, marks, strict=True) if not named]
+        validation = [clip for clip, named in zip(clips, marks, strict=True) if named]
     else:
         sources = [
             ClipSource(store.dataset, store.fingerprint, [clip.depth for clip in clips])

@@ -158,8 +158,10 @@ def test_clips_of_one_episode_are_on_one_side(stores):
     train, judges = held_out([(store, true_clips(store))], 0.3, [])
     assert {clip.key for clip in train}.isdisjoint({clip.key for clip in judges})
     assert len(train) + len(judges) == 8
-    _, judges = held_out([(store, true_clips(store))], 0.0, ["box 1"])
+    _, judges = held_out([(store, true_clips(store))], 0.0, ["Box 1"])
     assert {clip.instruction for clip in judges} == {"move box 1"}
+    train, judges = held_out([(store, true_clips(store))], 0.0, ["Box 0", "box 1"], before=0)
+    assert {clip.instruction for clip in judges} == {"move box 1"}  # as in a run begun before
     with pytest.raises(ConfigError, match="0 clips for training"):
         held_out([(store, true_clips(store))], 0.0, ["move"])
 

@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from typer.testing import CliRunner
@@ -37,6 +38,14 @@ def test_steps_without_their_inputs_wait_for_them(tmp_path):
         sample / "episodes",
     ]
     assert not (tmp_path / "out").exists()
+
+
+def test_data_that_lie_below_the_run_are_waited_for_by_nothing(tmp_path):
+    data = {"sample": str(tmp_path / "out" / "demos")}
+    copytree(SAMPLE, data["sample"])
+    plan = planned(described(tmp_path / "out", data=data))
+    assert [done.step.command for done in plan.steps] == ["convert"]
+    assert len(plan.waiting) == 4
 
 
 def test_steps_with_their_inputs_are_planned(tmp_path):

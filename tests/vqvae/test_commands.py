@@ -20,9 +20,11 @@ from depthtok.signals import Stopped
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds
 from tests.commands.trainings import call
 from vqvae.codec import Codec
+from vqvae.data.regions import EpisodesBehind
 from vqvae.quality.quality import assess
 from vqvae.training import export
 from vqvae.training.train import TokeniserTrainer
@@ -69,6 +71,14 @@ def here(tmp_path_factory) -> Path:
     call(*learn(root, "cb"))
     call("tokenize", root / "depth", "--codebook", root / "cb", "--out", root / "codes")
     return root
+
+
+def annotated(root: Path, seed: int) -> Path:
+    """The DepthStore of a recording; all seeds have one fingerprint, being of one data set."""
+    call("convert", make_rlds(root / "set", size=SIZE, seed=seed), "--out", root / "episodes")
+    flags = ("--estimator", "dataset", "--size", SIZE)
+    call("annotate", root / "episodes", "--out", root / "depth", *flags)
+    return root / "depth"
 
 
 def learn(root: Path, out: str | Path, *more: object) -> list[object]:
@@ -151,31 +161,49 @@ def test_sticky_codes_are_judged_on_the_clips_that_judge(here, tmp_path, monkeyp
 
 
 def test_episodes_that_moved_are_found_where_they_are_said_to_lie(here, tmp_path):
-    rlds = make_rlds(tmp_path / "set" / "1.0.0", size=SIZE)
-    call("convert", rlds, "--out", tmp_path / "episodes")
-    call(
-        "annotate",
-        tmp_path / "episodes",
-        "--out",
-        tmp_path / "depth",
-        "--estimator",
-        "dataset",
-        "--size",
-        SIZE,
-    )
+    annotated(tmp_path, seed=0)
     (tmp_path / "set").rename(tmp_path / "moved set")
     (tmp_path / "episodes").rename(tmp_path / "moved episodes")
     judge = ["eval-vqvae", here / "cb", tmp_path / "depth", "--out", tmp_path / "page", "--json"]
     assert "regions" not in json.loads(call(*judge))["quality"]
+    both = ["train-vqvae", here / "depth", tmp_path / "depth", "--held-out-task", "box 1"]
+    for command in ([*judge, "--task", "box 1"], [*both, "--out", tmp_path / "new"]):
+        with pytest.raises(ConfigError) as caught:
+            call(*command)
+        assert (
+            caught.value.problem == f"the tasks of 12 clips of {tmp_path / 'depth'} are not known"
+        )
+        assert "--episodes DIR" in caught.value.remedy
     moved = [
         "--episodes",
         tmp_path / "moved episodes",
         "--source-root",
-        tmp_path / "moved set" / "1.0.0",
+        tmp_path / "moved set",
     ]
     quality = json.loads(call(*judge, "--task", "Box 1", *moved))["quality"]
     assert quality["regions"]["robot"]["metres"]["pixels"] > 0
     assert quality["episodes"] == 2
+
+
+def test_recordings_of_one_name_are_not_taken_for_each_other(tmp_path):
+    first, other = (DepthStore(annotated(tmp_path / f"{n}", seed=n)) for n in (1, 2))
+    assert first.fingerprint == other.fingerprint
+    behind = EpisodesBehind()
+    for depth in (first, other):
+        clip = next(depth.clips("image"))
+        assert behind.episode(clip).store.path == depth.path.parent / "episodes"
+        episodes = EpisodeStore(depth.path.parent / "episodes")
+        classes = next(iter(episodes)).frames("image").segmentation(0, 2)
+        expected = classes == episodes.segmentation_classes["image"]["robot"]
+        np.testing.assert_array_equal(behind.masks(clip, 0, 2)["robot"], expected)
+    moved = first.path.parent / "moved"
+    (first.path.parent / "episodes").rename(moved)
+    clips = [next(depth.clips("image")) for depth in (first, other)]
+    behind = EpisodesBehind([other.path.parent / "episodes"])
+    assert behind.episode(clips[0]) is None
+    assert behind.episode(clips[1]).store.path == other.path.parent / "episodes"
+    behind = EpisodesBehind([other.path.parent / "episodes", moved])
+    assert behind.episode(clips[0]).store.path == moved
 
 
 def test_a_signal_stops_a_training_and_the_same_command_goes_on(here, tmp_path, monkeypatch):

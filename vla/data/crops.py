@@ -7,7 +7,6 @@ return the input of the codebook's encoder; the training device then encodes a w
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from depthtok.data import DepthClip, EpisodeKey
 from depthtok.errors import ConfigError
+from depthtok.resized import transformed
 from vla.data.augment import Box
 from vla.data.pixels import DepthTargets
 from vla.data.stores import Depth
@@ -57,15 +57,11 @@ class DepthCrops(DepthTargets):
         if clip is None:
             return None
         frame = clip.read(step, step + 1)
-        cut = box.transform(frame.values.shape[1:], self.size)
-        # Interpolated disparity is valid only where all of its source pixels are.
-        valid = cut.depth(frame.valid.astype(np.float32), frame.kind) > 0.999
-        if not valid.any():
+        part = transformed(frame, box.transform(frame.values.shape[1:], self.size))
+        if not part.valid.any():
             return None
-        values = np.where(valid, cut.depth(frame.values, frame.kind), np.float32(0))
-        part = replace(frame, values=values, valid=valid).to_disparity()
         bounds = self._normalisation.range_of(clip.disparity_quantiles)
-        return self._encoder.prepare(part, bounds)[0]
+        return self._encoder.prepare(part.to_disparity(), bounds)[0]
 
     @torch.no_grad()
     def codes(self, images_BMP: Float[Tensor, "B M P"]) -> UInt8[Tensor, "B M K"]:

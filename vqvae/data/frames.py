@@ -29,6 +29,7 @@ from vqvae.config import TrainingConfig
 from vqvae.data.clips import ClipSource, DepthSequence, lengths_of
 from vqvae.data.paste import Images, Masks, paste
 from vqvae.data.ranges import range_of
+from vqvae.data.shares import FrameShare, shares_of, weights_matter
 from vqvae.data.sides import name_of
 
 FRAMES, INDEX = "frames.u16", "frames.json"  # a cache's files
@@ -80,25 +81,28 @@ class DepthCache:
         normalisation: Normalisation,
         size: int,
         limit: int,
+        *,
+        by_weight: bool = True,
     ) -> DepthCache:
-        """Open the cache in `folder` if it was built from the same input, else build it.
+        """Open the cache in `folder` if it was built from the same input, else build it. `limit`
+        and `by_weight` as in `shares_of`.
 
         Clips that cannot be normalised are left out, and listed in `index["skipped"]`. Raises
         `SourceError` if none are left.
         """
-        key = cache_key(sources, normalisation, size, limit)
+        key = cache_key(sources, normalisation, size, limit, by_weight=by_weight)
         file = folder / INDEX
         index = _read_index(file) if file.is_file() else {}
         if index.get("key") == key:
             _require_frames(folder / FRAMES, index["sha256"])
             return cls(folder, index)
         sweep(folder)
-        wanted = _wanted(sum(int(lengths_of(s.clips).sum()) for s in sources), limit)
+        shares = shares_of(sources, limit, by_weight=by_weight)
         try:
             # A new file, so that a process that has mapped the old one can still read it.
             with commit_file(folder / FRAMES) as temporary, temporary.open("wb") as out:
                 file.unlink(missing_ok=True)
-                listed, skipped = _write(out, sources, normalisation, size, wanted)
+                listed, skipped = _write(out, sources, normalisation, size, shares)
         except OSError as error:
             raise OutputError(
                 f"cannot write the frame cache in {folder}: {error}",
@@ -198,32 +202,25 @@ def unpack(packed: UInt16[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
     return (packed & (INVALID - 1)).astype(np.float32) * np.float32((HIGH - LOW) / _STEPS) + LOW
 
 
-def _wanted(total: int, limit: int) -> Int64[np.ndarray, " n"] | None:
-    """Indices of the frames to keep, evenly spread over all clips end to end; None: all."""
-    if not limit or limit >= total:
-        return None
-    return np.linspace(0, total - 1, limit).astype(np.int64)
-
-
 def _write(
     out: BinaryIO,
     sources: Sequence[ClipSource],
     normalisation: Normalisation,
     size: int,
-    wanted: Int64[np.ndarray, " n"] | None,
+    shares: Sequence[FrameShare],
 ) -> tuple[list[dict[str, Any]], list[list[str]]]:
-    """Write the wanted frames; returns frame counts per source, and skipped clips with reasons."""
+    """Write the frames of the shares; returns frame counts per source, with the weight of a frame
+    that is written, and skipped clips with reasons."""
     listed: list[dict[str, Any]] = []
     skipped: list[list[str]] = []
-    start = 0
-    for source in sources:
-        first = out.tell()
+    for source, share in zip(sources, shares, strict=True):
+        first, start = out.tell(), 0
         lengths = lengths_of(source.clips)
         for number, frames in enumerate(lengths.tolist()):
             picked = np.arange(frames)
-            if wanted is not None:
-                inside = np.searchsorted(wanted, [start, start + frames])
-                picked = wanted[slice(*inside)] - start
+            if share.numbers is not None:
+                inside = np.searchsorted(share.numbers, [start, start + frames])
+                picked = share.numbers[slice(*inside)] - start
             start += frames
             if not len(picked) and frames:
                 continue
@@ -237,7 +234,7 @@ def _write(
                 if len(skipped) < SKIPPED_LISTED:
                     skipped.append([name_of(source, clip), clip.camera, error.problem])
         frames = (out.tell() - first) // (size * size * 2)
-        listed.append({"name": source.name, "weight": source.weight, "frames": frames})
+        listed.append({"name": source.name, "weight": share.weight, "frames": frames})
     return listed, skipped
 
 
@@ -275,10 +272,13 @@ def cache_key(
     limit: int,
     *,
     parts: bool = True,
+    by_weight: bool = True,
 ) -> str:
     """A key that identifies the content of a cache. Without `parts`, as it was made before what the
-    stores' parts are was part of it."""
+    stores' parts are was part of it; `by_weight` as in `shares_of`."""
     hashed = hashlib.sha256(json.dumps([normalisation.to_json(), size, limit]).encode())
+    if by_weight and weights_matter(sources, limit):
+        hashed.update(b"by weight")
     for source in sources:
         hashed.update(json.dumps([source.name, source.fingerprint, source.weight]).encode())
         if parts:

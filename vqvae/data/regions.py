@@ -13,7 +13,7 @@ from depthtok.errors import DepthtokError
 from depthtok.log import warn
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.parts import PartName
+from depthtok.stores.origin import is_made_from
 from depthtok.stores.stored_episode import StoredEpisode
 from vqvae.data.clips import DepthSequence
 
@@ -26,24 +26,18 @@ class EpisodesBehind:
         where the data set that they index is now."""
         self._source_root = source_root
         self._warned = False
-        self._stores: dict[str, EpisodeStore | None] = {}  # by fingerprint
-        self._parts: dict[tuple[str, str], list[str]] = {}  # by fingerprint and source shard
-        for path in moved:
-            self._add(EpisodeStore(path, source_root=source_root))
+        self._moved = [EpisodeStore(path, source_root=source_root) for path in moved]
+        self._recorded: dict[Path, EpisodeStore | None] = {}  # by the path of the DepthStore
 
     def episode(self, clip: DepthSequence) -> StoredEpisode | None:
-        """The episode of a clip; None if its store is gone, or there never was one."""
+        """The episode of a clip; None if its store is gone, or has other frames now, or there never
+        was one. Keys and fingerprints do not tell recordings of one name apart: parts do."""
         if not isinstance(clip, StoredDepth):
             return None
-        store = self._behind(clip.store)
-        if store is None:
-            return None
-        shard = PartName.of(clip.part.name).shard
-        for name in self._parts.get((clip.store.spec.upstream, shard), ()):
-            part = store.part(name)
-            row = int(np.searchsorted(part.indices, clip.key.index))
-            if row < len(part.indices) and part.indices[row] == clip.key.index:
-                return StoredEpisode(store, part, row)
+        for store in (*self._moved, self._behind(clip.store)):
+            row = store.find(clip.key) if store else None
+            if store and row and is_made_from(clip.part, row[0]):
+                return StoredEpisode(store, *row)
         return None
 
     def masks(
@@ -72,24 +66,23 @@ class EpisodesBehind:
         self._warned = True
 
     def _behind(self, depth: DepthStore) -> EpisodeStore | None:
-        upstream = depth.spec.upstream
-        path = depth.source("episodes") if "episodes" in depth.spec.place else None
-        if upstream not in self._stores:
-            self._stores[upstream] = None
-            try:
-                if path:
-                    self._add(EpisodeStore(path, source_root=self._source_root))
-            except DepthtokError as error:
-                without = f"no tasks and no figures by region: {error.problem}"
-                warn(f"{without}; give the EpisodeStore's new place with --episodes DIR")
-            else:
-                if path and self._stores[upstream] is None:
-                    without = f"no tasks and no figures by region: {path}"
-                    warn(f"{without} is no longer the store that {depth.path} was made from")
-        return self._stores[upstream]
+        """The store that depth was made from, where that still lies in its place."""
+        if depth.path not in self._recorded:
+            self._recorded[depth.path] = self._opened(depth)
+        return self._recorded[depth.path]
 
-    def _add(self, store: EpisodeStore) -> None:
-        self._stores[store.fingerprint] = store
-        for name in store.part_names:
-            shard = PartName.of(name).shard
-            self._parts.setdefault((store.fingerprint, shard), []).append(name)
+    def _opened(self, depth: DepthStore) -> EpisodeStore | None:
+        if "episodes" not in depth.spec.place:
+            return None
+        path = depth.source("episodes")
+        try:
+            store = EpisodeStore(path, source_root=self._source_root)
+        except DepthtokError as error:
+            without = f"no tasks and no figures by region: {error.problem}"
+            warn(f"{without}; give the EpisodeStore's new place with --episodes DIR")
+            return None
+        if store.fingerprint != depth.spec.upstream:
+            without = f"no tasks and no figures by region: {path}"
+            warn(f"{without} is no longer the store that {depth.path} was made from")
+            return None
+        return store

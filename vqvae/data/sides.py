@@ -16,7 +16,7 @@ from depthtok.errors import ConfigError
 from depthtok.held_out import BEFORE, GIVEN, KEYED, limits, place
 from vqvae.data.clips import ClipSource, DepthSequence, where
 
-Places = Float64[np.ndarray, " clips"]
+Places = Float64[np.ndarray, " _"]
 """Where the clips of a source lie between 0 and 1: those below a limit are held out."""
 
 

@@ -16,6 +16,7 @@ from depthtok.normalisation import Normalisation
 from vqvae.config import TokeniserConfig
 from vqvae.data.clips import ClipSource, lengths_of, spread_over
 from vqvae.data.frames import DepthCache
+from vqvae.data.shares import shares_of
 from vqvae.training import checkpoint
 from vqvae.training.start import Beginning, start, work_of
 from vqvae.training.train import TokeniserTrainer
@@ -88,8 +89,9 @@ def plan(
         for begin, (_, to) in zip(starts, trainings, strict=True)
     )
     learn, rule = starts[0].sides.learn, starts[0].rule
-    frames = _frames(learn)  # those of weight 0 are cached, too
-    wanted = min(frames, training.frames or frames)
+    frames = _frames(learn)
+    shares = shares_of(learn, training.frames, by_weight=starts[0].by_weight)
+    wanted = sum(share.frames for share in shares)
     measured = _Measured()
     if any(remaining):
         drawn = [source for source in learn if source.weight]

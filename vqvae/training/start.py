@@ -24,6 +24,7 @@ class Beginning:
     rule: Normalisation
     identity: str
     finished: bool  # `out` is its codebook
+    by_weight: bool = True  # how its frames are chosen: see `shares_of`
 
 
 def work_of(out: Path) -> Path:
@@ -55,8 +56,9 @@ def start(
     )
     if not any(len(source.clips) for source in sides.learn if source.weight):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
-    rule, identity = _identity(config, sides.learn, earlier)
-    return Beginning(sides, rule, identity, resume and export.is_finished(out, identity))
+    rule, identity, by_weight = _identity(config, sides.learn, earlier)
+    finished = resume and export.is_finished(out, identity)
+    return Beginning(sides, rule, identity, finished, by_weight)
 
 
 def _split(config: TokeniserConfig, sources: Sequence[ClipSource], earlier: str | None) -> Sides:
@@ -72,13 +74,20 @@ def _split(config: TokeniserConfig, sources: Sequence[ClipSource], earlier: str 
 
 def _identity(
     config: TokeniserConfig, learn: Sequence[ClipSource], earlier: str | None
-) -> tuple[Normalisation, str]:
-    """How clips are normalised, and what identifies the training on them. A run (`earlier`) of a
-    depthtok whose identities did not count the parts of stores keeps its own."""
+) -> tuple[Normalisation, str, bool]:
+    """How clips are normalised, what identifies the training on them, and whether its frames are
+    chosen by weight. A run (`earlier`) of a depthtok that chose them otherwise, or whose identities
+    did not count the parts of stores, goes on as it began."""
     rule = fit_normalisation(config.normalisation, config.metric_range, learn)
     size, frames = config.network.size, config.training.frames
-    identity, before = (
-        export.identity(config, cache_key(learn, rule, size, frames, parts=parts))
-        for parts in (True, False)
-    )
-    return rule, before if before == earlier else identity
+
+    def identity(*, parts: bool, by_weight: bool) -> str:
+        key = cache_key(learn, rule, size, frames, parts=parts, by_weight=by_weight)
+        return export.identity(config, key)
+
+    now = identity(parts=True, by_weight=True)
+    if earlier not in (None, now):
+        for parts in (True, False):
+            if identity(parts=parts, by_weight=False) == earlier:
+                return rule, earlier, False
+    return rule, now, True

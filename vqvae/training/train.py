@@ -22,6 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 from depthtok.disk.locks import writing
 from depthtok.disk.temporaries import sweep
 from depthtok.errors import ConfigError, TrainingError
+from depthtok.log import warn
 from depthtok.normalisation import Normalisation
 from vqvae.config import TokeniserConfig, TrainOptions
 from vqvae.data.clips import ClipSource
@@ -189,7 +190,8 @@ def _train(
             _clear(work)
         return out
     learn, rule, identity = begin.sides.learn, begin.rule, begin.identity
-    trainer = TokeniserTrainer(config, _shared_cache(work, learn, config, rule), options.device)
+    cache = _shared_cache(work, learn, config, rule, by_weight=begin.by_weight)
+    trainer = TokeniserTrainer(config, cache, options.device)
     if options.resume:
         checkpoint.load(work, trainer, identity)
     try:
@@ -270,12 +272,25 @@ def _on_any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def _shared_cache(
-    work: Path, learn: Sequence[ClipSource], config: TokeniserConfig, rule: Normalisation
+    work: Path,
+    learn: Sequence[ClipSource],
+    config: TokeniserConfig,
+    rule: Normalisation,
+    *,
+    by_weight: bool,
 ) -> DepthCache:
-    """The cache, built by rank 0 alone."""
-    build = (work, learn, rule, config.network.size, config.training.frames)
+    """The cache, built by rank 0 alone, with a warning of sources that have nothing in it."""
+    size, limit = config.network.size, config.training.frames
+    build = partial(DepthCache.build, work, learn, rule, size, limit, by_weight=by_weight)
     first = not dist.is_initialized() or dist.get_rank() == 0
-    cache = DepthCache.build(*build) if first else None
+    cache = build() if first else None
+    if cache:
+        for source, listed in zip(learn, cache.index["sources"], strict=True):
+            if source.weight and len(source.clips) and not listed["frames"]:
+                warn(
+                    f"no frame of {source.name} is among the {len(cache):,} that train: raise "
+                    "training.frames, or its --sampling-weight"
+                )
     if dist.is_initialized():
         dist.barrier()
-    return cache or DepthCache.build(*build)
+    return cache or build()

@@ -9,8 +9,8 @@ from jaxtyping import Float32
 
 from depthtok.data import DepthClip, DepthEstimator, DepthKind
 from depthtok.errors import SourceError
+from depthtok.resized import at_size
 from pipelines.audit.audit import ClipAudit, Pair, audit
-from pipelines.depth.sizes import at_size
 from pipelines.depth.truth import TrueClip
 
 EVERY = 4  # a mean map uses every n-th frame

@@ -10,8 +10,10 @@ import depthtok
 from depthtok.errors import StaleStore, StoreError
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import open_store, source_of
 from depthtok.stores.verify import verify_store
+from depthtok.testing import make_rlds
 from pipelines.depth.truth import episodes_of
 
 BEFORE = Path(__file__).parents[2] / "data" / "before"
@@ -59,6 +61,20 @@ def test_what_is_beside_it_is_taken_where_another_store_lies_at_the_old_place(tm
     assert depth.source("episodes") == episodes, "said to be where it was"
     with pytest.raises(StaleStore):
         episodes_of(depth)
+
+
+def test_of_two_recordings_of_one_name_the_one_with_its_parts_is_taken(tmp_path):
+    live, away = tmp_path / "live", tmp_path / "away"
+    for seed, root in ((1, live), (2, tmp_path / "new")):
+        depthtok.convert(make_rlds(root / "set", seed=seed), out=root / "episodes")
+    depthtok.annotate(live / "episodes", out=live / "depth", estimator="dataset", size=32)
+    live.rename(away)
+    (tmp_path / "new").rename(live)
+    depth = DepthStore(away / "depth")
+    assert EpisodeStore(live / "episodes").fingerprint == depth.spec.upstream
+    assert depth.source("episodes") == away / "episodes"
+    shutil.rmtree(away / "episodes")
+    assert depth.source("episodes") == live / "episodes", "its parts are named as outdated"
 
 
 def test_a_folder_that_is_no_store_is_not_taken(moved):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from depthtok.sources.write import RldsWriter
 from depthtok.stores import filling, instructions
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.verify import verify_store
+from depthtok.testing import tree_digest
 from pipelines.config import ConvertConfig
 from pipelines.convert.stage import ConvertStage
 from pipelines.inspect.summary import inspect
@@ -355,3 +357,25 @@ def test_annotate_converts_by_an_own_schema(convert, tmp_path):
     assert episodes.path == tmp_path / "depth.episodes"
     with pytest.raises(ConfigError, match="--schema is for data sets"):
         open_episodes(episodes.path, tmp_path / "depth", options, schema)
+
+
+def test_plans_and_jobs_of_several_convert_nothing(convert, tmp_path):
+    stage = convert()
+    source, schema, out = stage.rlds.path, stage.config.schema, tmp_path / "depth"
+    plan, job = RunOptions(plan=True, retry_failed=True), RunOptions(shard="1/2")
+    assert open_episodes(source, out, plan, schema).parts > 0
+    with pytest.raises(ConfigError, match="would convert all of") as caught:
+        open_episodes(source, out, job, schema)
+    command = f"`depthtok convert {source} --out {tmp_path / 'depth.episodes'} --schema {schema}`"
+    assert caught.value.remedy.endswith(command)
+    assert not (tmp_path / "depth.episodes").exists()
+    episodes = open_episodes(source, out, RunOptions(), schema)
+    for options in (plan, job):
+        assert open_episodes(source, out, options, schema).path == episodes.path
+    made = tree_digest(episodes.path)
+    first, last = sorted(source.glob("*tfrecord*"))
+    shutil.copyfile(last, first)
+    assert open_episodes(source, out, plan, schema).parts > 0
+    with pytest.raises(ConfigError, match="would convert all of"):
+        open_episodes(source, out, job, schema)
+    assert tree_digest(episodes.path) == made

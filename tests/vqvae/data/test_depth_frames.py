@@ -11,8 +11,9 @@ from depthtok.normalisation import Normalisation
 from tests.vqvae.synthetic import SIZE, array_clip, scene
 from vqvae.config import TrainingConfig
 from vqvae.data.clips import ClipSource
-from vqvae.data.frames import DepthCache, pack, unpack
+from vqvae.data.frames import DepthCache, cache_key, pack, unpack
 from vqvae.data.ranges import fit_normalisation
+from vqvae.data.shares import shares_of
 
 TRAINING = TrainingConfig(batch=12, crop=32)
 
@@ -75,6 +76,59 @@ def test_weights_decide_how_often_a_source_is_drawn(tmp_path):
     cache = build(tmp_path, sources)
     images = cache.batch(replace(TRAINING, crop=SIZE, batch=50), 8, (0, 0)).images
     assert (images.mean((1, 2, 3)) > 0.5).all()
+
+
+def sized(*frames_and_weights):
+    values = np.linspace(0.5, 3, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
+    return [
+        ClipSource(f"s{i}", "f", [array_clip(np.repeat(values[None], frames, 0))], weight)
+        for i, (frames, weight) in enumerate(frames_and_weights)
+    ]
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_frames_of_equal_weights_are_spread_over_end_to_end(weight):
+    shares = shares_of(sized((7, weight), (0, weight), (30, weight), (5, weight)), 11)
+    starts = [0, 7, 7, 37]
+    numbers = np.concatenate([s.numbers + start for s, start in zip(shares, starts, strict=True)])
+    assert numbers.tolist() == np.linspace(0, 41, 11).astype(int).tolist()
+    assert [share.frames for share in shares] == [2, 0, 8, 1]
+    assert {share.weight for share in shares} == {weight}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limit", "expected"),
+    [
+        (((10, 9.0), (90, 1.0)), 20, [10, 10]),
+        (((4, 100.0), (50, 2.0), (100, 1.0)), 44, [4, 20, 20]),  # what it cannot fill goes on
+        (((1000, 0.0), (30, 1.0), (60, 1.0)), 30, [0, 10, 20]),
+        (((1000, 0.0), (30, 1.0)), 40, [0, 30]),
+        (((1, 0.1), (1000, 1.0)), 10, [0, 10]),
+    ],
+)
+def test_a_limit_is_shared_by_frames_and_weight(sizes, limit, expected):
+    sources = sized(*sizes)
+    shares = shares_of(sources, limit)
+    assert [share.frames for share in shares] == expected
+    assert [len(share.numbers) for share in shares] == expected
+    for share, (frames, weight) in zip(shares, sizes, strict=True):
+        if share.frames:  # a source is drawn as often as without a limit
+            assert share.frames * share.weight == pytest.approx(frames * weight)
+            assert len({*share.numbers}) == share.frames
+            assert 0 <= min(share.numbers) <= max(share.numbers) < frames
+
+
+def test_what_is_cached_is_the_share_and_its_key_says_so(tmp_path):
+    few, many = sized((4, 12.0), (48, 1.0))
+    cache = build(tmp_path, [few, many], limit=10)
+    assert [(s["frames"], s["weight"]) for s in cache.index["sources"]] == [(4, 12.0), (6, 8.0)]
+    keys = [
+        [cache_key(sources, Normalisation(), SIZE, limit, by_weight=rule) for rule in (True, False)]
+        for sources, limit in (([few, many], 10), ([few, many], 52), ([few, few], 6), ([many], 6))
+    ]
+    assert [now == before for now, before in keys] == [False, True, True, True]
+    former = DepthCache.build(tmp_path, [few, many], Normalisation(), SIZE, 10, by_weight=False)
+    assert [(s["frames"], s["weight"]) for s in former.index["sources"]] == [(1, 12.0), (9, 1.0)]
 
 
 def test_a_negative_weight_is_refused(source):

@@ -30,6 +30,7 @@ from depthtok.testing import damages
 from tests.vqvae.synthetic import array_clip, scene, scenes, tiny
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
+from vqvae.data import frames, shares
 from vqvae.data.clips import ClipSource
 from vqvae.data.frames import DepthCache
 from vqvae.training import checkpoint
@@ -299,6 +300,39 @@ def test_a_stopped_training_resumes_exactly(tmp_path, source, stop_at):
     assert (
         Codebook.load(tmp_path / "cb").fingerprint == Codebook.load(tmp_path / "whole").fingerprint
     )
+
+
+def test_a_training_begun_before_weights_shared_the_frames_goes_on_as_it_began(
+    tmp_path, source, monkeypatch, capsys
+):
+    """Its cache, its checkpoint and its codebook stay what they were."""
+    config = tiny(8).with_training(frames=20)
+    small = ClipSource("small", "f1", scenes(3, frames=2), weight=30.0)
+
+    def trained(out, stop_at=None):
+        steps = {}
+        train(
+            config,
+            [source, small],
+            out,
+            TrainOptions(),
+            on_step=lambda step, figures: steps.update({step: figures}),
+            should_stop=lambda: stop_at in steps,
+        )
+        return steps
+
+    with monkeypatch.context() as patch:
+        patch.setattr(frames, "weights_matter", lambda *given: False)
+        patch.setattr(shares, "weights_matter", lambda *given: False)
+        former = trained(tmp_path / "former")
+        first = trained(tmp_path / "cb", stop_at=4)
+    assert {**first, **trained(tmp_path / "cb")} == former
+    assert trained(tmp_path / "cb") == {}  # it is done
+    assert trained(tmp_path / "new") != former
+    assert "no frame of" not in capsys.readouterr().err
+    small = replace(small, weight=1e-6)
+    trained(tmp_path / "light")
+    assert "warning: no frame of small is among the 20 that train" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, source):

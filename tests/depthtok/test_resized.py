@@ -3,7 +3,7 @@
 import numpy as np
 
 from depthtok.data import DepthClip, DepthKind
-from pipelines.depth.sizes import at_size
+from depthtok.resized import at_size
 
 
 def test_disparity_beside_what_is_not_known_is_not_known():
