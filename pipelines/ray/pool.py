@@ -18,13 +18,20 @@ from pathlib import Path
 from types import ModuleType
 
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError, DepthtokError, OutputError, WorkerDied
+from depthtok.errors import ConfigError, DepthtokError, OutputError
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from depthtok.stores import filling
 from depthtok.stores.parts import PartName
 from pipelines.device import choose
-from pipelines.ray.cluster import Actor, Ref, address_of, cluster
+from pipelines.ray.cluster import (
+    Actor,
+    Ref,
+    address_of,
+    cluster,
+    could_not_start,
+    never_started,
+)
 from pipelines.ray.health import Health, Room, attended
 from pipelines.stage import Stage, Tally, Worker, WorkPart, device_of, make_part
 
@@ -240,11 +247,8 @@ class _Pool:
         many workers. Raises `WorkerDied` if the actor could not even start."""
         self.bar.advance(self.shown_before[actor] - self.shown[actor])  # its part is lost
         self._dismiss(actor)
-        if getattr(error, "actor_init_failed", False):
-            raise WorkerDied(
-                f"a worker could not start: {str(error).strip().splitlines()[-1]}",
-                remedy="install the same depthtok and Python on every machine of the cluster",
-            )
+        if never_started(error):
+            raise could_not_start("a worker", error)
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
             reason = f"{ATTEMPTS} workers died making it: {self._reason(error)}"

@@ -4,10 +4,14 @@ by a stand-in for Ray."""
 from collections import deque
 from types import ModuleType, SimpleNamespace
 
+import pytest
+
 from depthtok.config import RunOptions
+from depthtok.errors import WorkerDied
 from depthtok.stores.parts import PartName, ShardKey
-from pipelines.ray.health import Health
+from pipelines.ray.health import Health, Room
 from pipelines.ray.pool import _Pool
+from pipelines.ray.ranks import _Ranks
 from pipelines.stage import Stage, Tally, WorkPart
 
 
@@ -139,3 +143,23 @@ def test_an_earlier_answer_that_comes_late_takes_nothing_back(tmp_path):
     pool.ray.actors.append(actor)
     pool._show_one(actor, Answer(actor, (9, {})))
     assert pool.bar.units == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("failed_at_start", "said", "remedy"),
+    [
+        (True, r"^rank 1 could not start: No module named 'depthtok'", "the same depthtok and Py"),
+        (False, r"^rank 1 died: The actor died", "the same command again"),
+    ],
+)
+def test_a_rank_that_cannot_start_is_explained(failed_at_start, said, remedy):
+    error = RayError("The actor died.\nNo module named 'depthtok'")
+    error.actor_init_failed = failed_at_start
+    ray = Cluster(room=2)
+    for value in (("127.0.0.1", "process 1", 1), error):
+        actor = ray._start()
+        actor.location = Asked(actor, lambda value=value: value)
+    ranks = _Ranks(ray, print, print, lambda: False, Health({}, 0), actors=[*ray.actors])
+    with pytest.raises(WorkerDied, match=said) as caught:
+        ranks.begin(Room(lambda: True, "2 ranks"))
+    assert remedy in caught.value.remedy
