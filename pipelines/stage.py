@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from depthtok.disk.regular import lacks_memory
-from depthtok.errors import DepthKindError, DepthtokError, SourceError, WorkerDied
+from depthtok.disk.regular import gpu_failure, lacks_memory
+from depthtok.errors import DepthKindError, DepthtokError, SourceError
 from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.origin import FRAMES
@@ -194,10 +194,16 @@ def make_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance) ->
 
 
 def write_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance, out: Path) -> None:
-    """Makes one part in the store at `out`, which need not be that of the stage."""
+    """Makes one part in the store at `out`, which need not be that of the stage. Raises
+    `WorkerDied` where the GPU fails."""
 
     def fill(writer: PartWriter) -> None:
-        worker(work, writer, advance)
+        try:
+            worker(work, writer, advance)
+        except RuntimeError as error:
+            if failure := gpu_failure(error):
+                raise failure from error
+            raise
 
     spec, arrays, replaces = stage.spec, stage.arrays(), work.replaces
     name, shard, upstream = work.name, work.shard, work.upstream
@@ -207,7 +213,6 @@ def write_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance, o
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)
 """Errors that are not specific to an episode, unless they are in BAD_EPISODE."""
 BAD_EPISODE = (SourceError, DepthKindError)
-GPU_FAILED = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")  # what torch says of one
 
 
 @contextmanager
@@ -227,10 +232,6 @@ def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
     except Exception as error:  # of whatever decodes the episode's bytes
         if lacks_memory(error):
             raise
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in GPU_FAILED):
-            raise WorkerDied(
-                f"the GPU failed: {str(error).splitlines()[0]}",
-                remedy="run the same command again: what is done is kept; if it happens again, see "
-                "what the driver says (`dmesg`, `nvidia-smi`)",
-            ) from error
+        if failure := gpu_failure(error):
+            raise failure from error
         writer.fail(index, f"{type(error).__name__}: {error}")
