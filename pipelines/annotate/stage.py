@@ -18,7 +18,7 @@ from depthtok.errors import ConfigError, SourceError
 from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
 from depthtok.stores.depth import DepthEncoding, DepthStore
-from depthtok.stores.episodes import EpisodeStore, View
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.lineage import exported_from
 from depthtok.stores.origin import FRAMES, frames_of
@@ -29,7 +29,7 @@ from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.annotate.exported import estimated_before
 from pipelines.annotate.focal import require_focal
 from pipelines.annotate.medians import median_depths, unlikely
-from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
+from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter, cut
 from pipelines.annotate.recorded import recorded_estimator
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
@@ -156,7 +156,7 @@ class AnnotateStage:
         if self.config.estimator != "dataset":
             return DepthEncoding.FLOAT16
         views = [self.episodes.views[self.episodes.view_index(c, "depth")] for c in self.cameras]
-        millimetres = all(_in_millimetres(view) for view in views)
+        millimetres = all(view.in_millimetres for view in views)
         return DepthEncoding.UINT16_MM if millimetres else DepthEncoding.FLOAT32
 
     @cached_property
@@ -209,11 +209,16 @@ class AnnotateStage:
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""
-        files: dict[str, list[SizedFile]] = {}
-        for part in self.episodes.parts():
-            of_part = self.episodes.frame_files(part)
-            files |= {str(work.name): of_part for work in self._pieces(part)}
-        return ImageWatch(files)
+        parts = self.episodes.parts()
+        pieces = {str(work.name): (part, work) for part in parts for work in self._pieces(part)}
+        return ImageWatch(lambda name: self._files(*pieces[name]))
+
+    def _files(self, part: Part, work: WorkPart) -> list[SizedFile]:
+        """In which the frames lie that a piece of a part is made from."""
+        kind = "depth" if self.config.estimator == "dataset" else "rgb"
+        views = [self.episodes.view_index(camera, kind) for camera in self.cameras]
+        start, stop = (int(part.frames[:row].sum()) for row in work.rows)
+        return self.episodes.files_with(part, views, start, stop)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return depth.array_specs(self.cameras, self.size, self.encoding)
@@ -291,21 +296,3 @@ class AnnotateStage:
 
 
 _: type[Stage] = AnnotateStage
-
-
-def _in_millimetres(view: View) -> bool:
-    """Whether every stored value is a whole number of millimetres."""
-    scale_mm = (view.scale_m or 0) * 1000
-    whole_number = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
-    return whole_number and np.dtype(view.format.dtype).kind in "iu"
-
-
-def cut(frames: list[int], limit: int) -> list[tuple[int, int]]:
-    """Ranges (start, stop) of whole episodes with at most `limit` frames, or a single episode."""
-    cuts, start, total = [], 0, 0
-    for row, count in enumerate(frames):
-        if total and total + count > limit:
-            cuts.append((start, row))
-            start, total = row, 0
-        total += count
-    return [*cuts, (start, len(frames))]
