@@ -16,7 +16,7 @@ from depthtok.disk.regular import gpu_failure, lacks_memory
 from depthtok.errors import DepthKindError, DepthtokError, SourceError
 from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.origin import FRAMES
+from depthtok.stores.origin import recorded_inputs
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Failure, Part, PartName, ShardKey
 from depthtok.stores.spec import StoreSpec
@@ -32,7 +32,7 @@ class WorkPart:
     `frames` counts the images of all cameras; `rows` is the range `start` to `stop` of the source
     part's episodes; `upstream` is the digest of the source part, so that a part made from an
     earlier version of it can be recognised. `replaces`: an existing part of that name is replaced.
-    `frames_from` are the digests of the frames that it is made from, by view.
+    `made_of` are the digests of what it is made from (see `depthtok/stores/origin.py`).
     """
 
     name: PartName
@@ -43,7 +43,7 @@ class WorkPart:
     source: str = ""
     rows: tuple[int, int] = (0, 0)
     replaces: bool = False
-    frames_from: Mapping[str, str] = field(default_factory=dict)
+    made_of: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def same(cls, part: Part, cameras: int) -> WorkPart:
@@ -53,9 +53,9 @@ class WorkPart:
 
     def same_source(self, part: Part) -> bool:
         """Whether a part that was made from an earlier version of the source part is of the same
-        frames all the same: actions or texts were corrected, say."""
-        recorded = dict(part.meta.get(FRAMES, {}))
-        return bool(recorded) and recorded == dict(self.frames_from)
+        input all the same: actions or texts were corrected, say."""
+        recorded = recorded_inputs(part)
+        return bool(recorded) and recorded == dict(self.made_of)
 
 
 @dataclass(frozen=True)

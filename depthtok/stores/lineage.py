@@ -9,7 +9,7 @@ from depthtok.errors import DepthtokError, StoreError
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.origin import same_frames
+from depthtok.stores.origin import inputs_of, recorded_inputs, same_frames
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import StoreSpec, is_store, read_spec
 from depthtok.stores.store import Store
@@ -89,7 +89,7 @@ def source_of(store: Store) -> Store | None:
 
 def outdated(store: Store) -> list[str]:
     """One line for people for each store, of this one and those that it was made from, with parts
-    made from other frames than their source has now. Raises `CorruptPart`."""
+    made from other frames, or intrinsics, than their source has now. Raises `CorruptPart`."""
     source = source_of(store)
     if source is None:
         return []
@@ -97,7 +97,11 @@ def outdated(store: Store) -> list[str]:
     by_shard = {PartName.of(name).shard: part for name, part in parts.items()}
     names = {part: PartName.of(part.name) for part in store.parts()}
     origin = {p: parts.get(p.name) or by_shard.get(name.shard) for p, name in names.items()}
-    stale = [part for part, made_from in origin.items() if made_from and _is_stale(part, made_from)]
+    stale = [
+        part
+        for part, made_from in origin.items()
+        if made_from and is_stale(part, made_from, source)
+    ]
     lines = outdated(source)
     if stale:
         lines.append(
@@ -108,5 +112,14 @@ def outdated(store: Store) -> list[str]:
     return lines
 
 
-def _is_stale(part: Part, source: Part) -> bool:
-    return part.upstream != source.digest and not same_frames(part.meta, source.meta)
+def is_stale(part: Part, made_from: Part, source: Store) -> bool:
+    """Whether a part was made from other frames than `made_from` has now, the part of the store
+    `source`; or from other intrinsics or absent cameras, where depth is by these. Raises
+    `CorruptPart`."""
+    if part.upstream == made_from.digest:
+        return False
+    if not isinstance(source, EpisodeStore):
+        return not same_frames(part.meta, made_from.meta)
+    recorded = recorded_inputs(part)
+    now = inputs_of(made_from, list(source.cameras), recorded)
+    return not now or any(recorded[name] != digest for name, digest in now.items())

@@ -21,7 +21,7 @@ from depthtok.stores.depth import DepthEncoding, DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.lineage import exported_from
-from depthtok.stores.origin import FRAMES, frames_of
+from depthtok.stores.origin import ABSENT, FRAMES, INTRINSICS, inputs_of
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import StoreSpec
@@ -93,10 +93,15 @@ class AnnotateStage:
         """What its weights say they are of, and how that is known; None without weights."""
         return self._described[1]
 
+    @property
+    def _by_focal_length(self) -> bool:
+        """Whether metres are made with the focal lengths that the episodes have."""
+        return find(self.config.estimator).needs_focal and not self.config.focal_px
+
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, WeightsOrigin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
-        if find(self.config.estimator).needs_focal and not self.config.focal_px:
+        if self._by_focal_length:
             require_focal(self.episodes, self.cameras)
         recorded = recorded_estimator(self.out)
         estimator = self.load_estimator(dict(recorded.settings) if recorded else None)
@@ -199,13 +204,15 @@ class AnnotateStage:
     def _pieces(self, part: Part) -> Iterator[WorkPart]:
         cuts = cut(part.frames.tolist(), PART_FRAMES)
         shard = PartName.of(part.name).shard
-        kinds = ("rgb", "depth") if self.config.estimator == "dataset" else ("rgb",)
-        digests = frames_of(part.meta, self.cameras, kinds)
+        kinds = ("rgb", ABSENT) + (("depth",) if self.config.estimator == "dataset" else ())
+        kinds += (INTRINSICS,) if self._by_focal_length else ()
+        inputs = [f"{camera}/{kind}" for camera in self.cameras for kind in kinds]
+        digests = inputs_of(part, list(self.episodes.cameras), inputs)
         for piece, rows in enumerate(cuts):
             name, episodes = PartName(shard, piece, len(cuts)), rows[1] - rows[0]
             frames = int(part.frames[slice(*rows)].sum()) * len(self.cameras)
             source = part.digest, part.name
-            yield WorkPart(name, part.shard, episodes, frames, *source, rows, frames_from=digests)
+            yield WorkPart(name, part.shard, episodes, frames, *source, rows, made_of=digests)
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""
@@ -243,8 +250,8 @@ class AnnotateStage:
             for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()
-            if work.frames_from:
-                writer.meta[FRAMES] = dict(work.frames_from)
+            if work.made_of:
+                writer.meta[FRAMES] = dict(work.made_of)
             writer.meta["device"] = estimator.device
             if self.config.estimator == "dataset" and (counts := sink.not_measured()):
                 writer.meta["not_measured"] = counts
