@@ -164,12 +164,11 @@ def satisfies(version: str, limits: str) -> bool:
 
 
 def _machine(work: Path) -> list[Row]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     free = shutil.disk_usage(work).free
     disk = f"{human_bytes(free)} free at {work.resolve()}"
     room = f"give --out a place with {human_bytes(ROOM)}; --plan says what a run needs"
     rows = [
-        Row("Machine", "cpu", State.OK, f"{cores} cores"),
+        Row("Machine", "cpu", State.OK, f"{cores()} cores"),
         Row("Machine", "memory", State.OK, human_bytes(memory())),
         _row("Machine", "disk", free >= ROOM, disk, room),
     ]
@@ -180,6 +179,12 @@ def _machine(work: Path) -> list[Row]:
         good = size >= SHARED_MEMORY
         rows.append(_row("Machine", "shared memory", good, human_bytes(size), remedy))
     return rows
+
+
+def cores() -> int:
+    """CPU cores that this process may use; of the machine where the system does not say (macOS)."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def memory() -> int:

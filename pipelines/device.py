@@ -8,6 +8,7 @@ import platform
 
 from depthtok.config import RunOptions, require_device
 from depthtok.errors import ConfigError
+from depthtok.installation import cores
 from pipelines.ray.cluster import address_of, has_gpus
 
 
@@ -67,4 +68,4 @@ def training_threads(count: int) -> None:
     import torch
 
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(count or max(1, len(os.sched_getaffinity(0)) // ranks))
+    torch.set_num_threads(count or max(1, cores() // ranks))

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from depthtok.disk.regular import lacks_memory
-from depthtok.errors import DepthKindError, DepthtokError, SourceError, WorkerDied
+from depthtok.disk.regular import gpu_failure, lacks_memory
+from depthtok.errors import DepthKindError, DepthtokError, SourceError
 from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.origin import FRAMES
+from depthtok.stores.origin import recorded_inputs
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Failure, Part, PartName, ShardKey
 from depthtok.stores.spec import StoreSpec
@@ -32,7 +32,7 @@ class WorkPart:
     `frames` counts the images of all cameras; `rows` is the range `start` to `stop` of the source
     part's episodes; `upstream` is the digest of the source part, so that a part made from an
     earlier version of it can be recognised. `replaces`: an existing part of that name is replaced.
-    `frames_from` are the digests of the frames that it is made from, by view.
+    `made_of` are the digests of what it is made from (see `depthtok/stores/origin.py`).
     """
 
     name: PartName
@@ -43,7 +43,7 @@ class WorkPart:
     source: str = ""
     rows: tuple[int, int] = (0, 0)
     replaces: bool = False
-    frames_from: Mapping[str, str] = field(default_factory=dict)
+    made_of: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def same(cls, part: Part, cameras: int) -> WorkPart:
@@ -53,9 +53,9 @@ class WorkPart:
 
     def same_source(self, part: Part) -> bool:
         """Whether a part that was made from an earlier version of the source part is of the same
-        frames all the same: actions or texts were corrected, say."""
-        recorded = dict(part.meta.get(FRAMES, {}))
-        return bool(recorded) and recorded == dict(self.frames_from)
+        input all the same: actions or texts were corrected, say."""
+        recorded = recorded_inputs(part)
+        return bool(recorded) and recorded == dict(self.made_of)
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,16 @@ def make_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance) ->
 
 
 def write_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance, out: Path) -> None:
-    """Makes one part in the store at `out`, which need not be that of the stage."""
+    """Makes one part in the store at `out`, which need not be that of the stage. Raises
+    `WorkerDied` where the GPU fails."""
 
     def fill(writer: PartWriter) -> None:
-        worker(work, writer, advance)
+        try:
+            worker(work, writer, advance)
+        except RuntimeError as error:
+            if failure := gpu_failure(error):
+                raise failure from error
+            raise
 
     spec, arrays, replaces = stage.spec, stage.arrays(), work.replaces
     name, shard, upstream = work.name, work.shard, work.upstream
@@ -207,7 +213,6 @@ def write_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance, o
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)
 """Errors that are not specific to an episode, unless they are in BAD_EPISODE."""
 BAD_EPISODE = (SourceError, DepthKindError)
-GPU_FAILED = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")  # what torch says of one
 
 
 @contextmanager
@@ -227,10 +232,6 @@ def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
     except Exception as error:  # of whatever decodes the episode's bytes
         if lacks_memory(error):
             raise
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in GPU_FAILED):
-            raise WorkerDied(
-                f"the GPU failed: {str(error).splitlines()[0]}",
-                remedy="run the same command again: what is done is kept; if it happens again, see "
-                "what the driver says (`dmesg`, `nvidia-smi`)",
-            ) from error
+        if failure := gpu_failure(error):
+            raise failure from error
         writer.fail(index, f"{type(error).__name__}: {error}")

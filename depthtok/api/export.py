@@ -38,9 +38,8 @@ def export(
 
     Example: depthtok export runs/episodes --codes runs/codes --depth runs/depth --out runs/lerobot
     """
-    import os
-
     from depthtok.disk.locks import writing
+    from depthtok.installation import cores
     from depthtok.stores.codes import CodeStore
     from depthtok.stores.depth import DepthStore
     from depthtok.stores.episodes import EpisodeStore
@@ -58,8 +57,7 @@ def export(
     joined.episodes.require_source()
     for note in joined.notes:
         warn(note)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with stoppable(), writing(out, file=True):
         if settings.format == "rlds":
             return export_rlds(joined, settings, out)
-        return export_lerobot(joined, settings, out, threads or cores or 1)
+        return export_lerobot(joined, settings, out, threads or cores())

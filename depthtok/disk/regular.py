@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from depthtok.errors import NotAFile, OutputError, SourceUnavailable, StoreError
+from depthtok.errors import DepthtokError, NotAFile, OutputError, SourceUnavailable, WorkerDied
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a directory"),
@@ -25,6 +25,9 @@ _TROUBLES = "EIO ESTALE ETIMEDOUT ENOTCONN EHOSTDOWN EHOSTUNREACH ENODEV ENXIO E
 _TROUBLES += "EMFILE ENFILE EAGAIN ESHUTDOWN"
 TROUBLES: tuple[int, ...] = tuple(getattr(errno, name) for name in _TROUBLES.split())
 """Error numbers of a system that fails for a while."""
+
+GPU_FAILED = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")  # what torch says of one
+RECORDING = "captur"  # of a CUDA graph: what CUDA says of what cannot be recorded
 
 NOT_NOW = (*TROUBLES, errno.EACCES, errno.EPERM)
 """What says nothing of the bytes of a file that is to be read."""
@@ -116,7 +119,23 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in words)
 
 
-def of_the_system(error: Exception) -> StoreError | None:
+def gpu_failure(error: BaseException) -> WorkerDied | None:
+    """What to report for what torch says of a GPU that fails, after which all that follows would;
+    None for any other error, also for a lack of memory."""
+    if not isinstance(error, RuntimeError) or lacks_memory(error):
+        return None
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if any(words in line for words in GPU_FAILED)]
+    if not said or RECORDING in said[0]:
+        return None
+    return WorkerDied(
+        f"the GPU failed: {said[0]}",
+        remedy="run the same command again: what is done is kept; if it happens again, see what "
+        "the driver says (`dmesg`, `nvidia-smi`)",
+    )
+
+
+def of_the_system(error: Exception) -> DepthtokError | None:
     """What to report for an error of the system that is none of ours yet; None for a bug."""
     if lacks_memory(error):
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
@@ -126,7 +145,7 @@ def of_the_system(error: Exception) -> StoreError | None:
             "command where there is more: what is done is kept",
         )
     if not isinstance(error, OSError):
-        return None
+        return gpu_failure(error)
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     closed = (errno.EROFS, errno.EACCES, errno.EPERM)
     away = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP)

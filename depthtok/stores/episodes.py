@@ -37,7 +37,7 @@ from depthtok.orientation import Orientation
 from depthtok.remote.location import located
 from depthtok.stores import statistics
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.frame_files import SizedFile, files_of, sized_files
+from depthtok.stores.frame_files import SizedFile, files_of, files_with, sized_files
 from depthtok.stores.manifest import pack_manifest, unpack_manifest
 from depthtok.stores.parts import Part
 from depthtok.stores.spec import ROOT, ROOT_REMEDY
@@ -267,6 +267,13 @@ class EpisodeStore(Store):
     def frame_files(self, part: Part) -> list[SizedFile]:
         """All files in which frames of a part lie, with their sizes when they were indexed."""
         return sized_files(part, self.source_root, self.views)
+
+    def files_with(self, part: Part, views: list[int], start: int, stop: int) -> list[SizedFile]:
+        """Those of them in which the frames of some views in rows `start` to `stop` lie."""
+        chosen = [self.views[view] for view in views]
+        return files_with(
+            part, self.source_root, chosen, lambda: self.table(part, "images")[start:stop, views]
+        )
 
     def __getstate__(self) -> dict:
         return {"path": self.path, "source_root": self.source_root}

@@ -7,14 +7,17 @@ that are not read as spans of bytes, all `files` in the order of their numbers i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt32
 
 from depthtok.disk.bytes_of import local_file
 from depthtok.disk.digests import REPAIR, file_sha256
 from depthtok.disk.regular import reading
 from depthtok.errors import CorruptPart, as_type, as_written
-from depthtok.frames.kinds import SPANS
+from depthtok.frames.kinds import SPANS, file_numbers
 from depthtok.json_values import as_list
 from depthtok.remote.location import Location, located
 from depthtok.remote.recorded import RecordedLocation
@@ -70,6 +73,23 @@ def sized_files(part: Part, root: Path, views: Sequence[View]) -> list[SizedFile
         size = made_from["size"] if made_from and part.meta["source"] is not None else None
         files.append((span_file(part, root), size))
     return files + numbered_files(part, root) if kinds - {SPANS} else files
+
+
+def files_with(
+    part: Part,
+    root: Path,
+    views: Sequence[View],
+    rows: Callable[[], UInt32[np.ndarray, "n v 4"]],
+) -> list[SizedFile]:
+    """Those of them in which some frames of these views lie. `rows` gives theirs in the index, and
+    is only called where there are several files."""
+    files = sized_files(part, root, [view for view in views if view.frames_by.name == SPANS])
+    numbered = [number for number, view in enumerate(views) if view.frames_by.name != SPANS]
+    if numbered:
+        by_number = numbered_files(part, root)
+        chosen = np.unique(file_numbers(rows()[:, numbered].reshape(-1, 4)))
+        files += [by_number[number] for number in chosen.tolist()]
+    return files
 
 
 def digest_of(paths: Sequence[Path]) -> str:

@@ -9,8 +9,8 @@ from depthtok.errors import DepthtokError, StoreError
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.origin import is_made_from
-from depthtok.stores.parts import PartName
+from depthtok.stores.origin import inputs_of, is_made_from, recorded_inputs
+from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import StoreSpec, is_store, read_spec
 from depthtok.stores.store import Store
 
@@ -89,7 +89,7 @@ def source_of(store: Store) -> Store | None:
 
 def outdated(store: Store) -> list[str]:
     """One line for people for each store, of this one and those that it was made from, with parts
-    made from other frames than their source has now. Raises `CorruptPart`."""
+    made from other frames, or intrinsics, than their source has now. Raises `CorruptPart`."""
     source = source_of(store)
     if source is None:
         return []
@@ -97,7 +97,11 @@ def outdated(store: Store) -> list[str]:
     by_shard = {PartName.of(name).shard: part for name, part in parts.items()}
     names = {part: PartName.of(part.name) for part in store.parts()}
     origin = {p: parts.get(p.name) or by_shard.get(name.shard) for p, name in names.items()}
-    stale = [part for part, now in origin.items() if now and not is_made_from(part, now)]
+    stale = [
+        part
+        for part, made_from in origin.items()
+        if made_from and is_stale(part, made_from, source)
+    ]
     lines = outdated(source)
     if stale:
         lines.append(
@@ -106,3 +110,16 @@ def outdated(store: Store) -> list[str]:
             "before, makes them anew"
         )
     return lines
+
+
+def is_stale(part: Part, made_from: Part, source: Store) -> bool:
+    """Whether a part was made from other frames than `made_from` has now, the part of the store
+    `source`; or from other intrinsics or absent cameras, where depth is by these. Raises
+    `CorruptPart`."""
+    if not isinstance(source, EpisodeStore):
+        return not is_made_from(part, made_from)
+    if part.upstream == made_from.digest:
+        return False
+    recorded = recorded_inputs(part)
+    now = inputs_of(made_from, list(source.cameras), recorded)
+    return not now or any(recorded[name] != digest for name, digest in now.items())

@@ -8,7 +8,9 @@ A part of an EpisodeStore records in its meta
 
 and every part of depth or codes, but for depth that was decoded from codes, hands down
 
-    frames      of the views of the episodes that it was made from
+    frames      of the views of the episodes that it was made from; also, by camera, digests of
+                which episodes lack it (`absent`) and, where metres are by its focal length, of
+                its `intrinsics`: what corrects these makes other depth of the same pictures
 
 Depth and codes belong to the episodes that have the same frames, whatever became of actions, the
 rest of the schema, or files since. Parts made before this was kept record nothing: whether they
@@ -34,6 +36,7 @@ from depthtok.stores.parts import Part
 from depthtok.stores.stored_episode import View
 
 MADE_FROM, FRAMES = "made_from", "frames"
+ABSENT, INTRINSICS = "absent", "intrinsics"  # of a camera: digests beside those of its views
 KINDS = ("rgb", "depth", "segmentation")  # of views
 
 
@@ -68,6 +71,35 @@ def frames_of(
 def _digests(meta: JsonObject) -> dict[str, str]:
     digests = as_type(dict, meta.get(FRAMES, {}))
     return {view: value_of(digests, view, str) for view in digests}
+
+
+def inputs_of(part: Part, cameras: Sequence[str], names: Iterable[str]) -> dict[str, str]:
+    """What a part of an EpisodeStore, whose `cameras` these are, has of what a part made from it
+    records: digests by `CAMERA/KIND`, of a view, ABSENT or INTRINSICS. Without names that it has
+    not; {} where it does not record its frames. Raises `CorruptPart`."""
+    digests = _digests(part.meta)
+    if not digests:
+        return {}
+    for name in names:
+        camera, _, kind = name.rpartition("/")
+        if kind == ABSENT:
+            digests[name] = _absent_digest(part, camera)
+        elif kind == INTRINSICS and camera in cameras:
+            matrices = part.map(INTRINSICS)[:, cameras.index(camera)]
+            digests[name] = hashlib.sha256(matrices.tobytes()).hexdigest()
+    return {name: digests[name] for name in names if name in digests}
+
+
+def recorded_inputs(part: Part) -> dict[str, str]:
+    """The digests that a part of depth or codes records of what it was made from; {} where it does
+    not. Former versions did not record ABSENT: those that the part itself names."""
+    digests = _digests(part.meta)
+    cameras = {name.rpartition("/")[0] for name in digests}
+    return {f"{camera}/{ABSENT}": _absent_digest(part, camera) for camera in cameras} | digests
+
+
+def _absent_digest(part: Part, camera: str) -> str:
+    return hashlib.sha256(json.dumps(part.absent.get(camera, [])).encode()).hexdigest()
 
 
 def same_frames(one: JsonObject, other: JsonObject) -> bool | None:

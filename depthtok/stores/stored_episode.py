@@ -36,6 +36,13 @@ class View:
         """`image/rgb`: what identifies the view in a store."""
         return f"{self.camera}/{self.kind}"
 
+    @property
+    def in_millimetres(self) -> bool:
+        """Whether every stored value is a whole number of millimetres."""
+        scale_mm = (self.scale_m or 0) * 1000
+        whole_number = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
+        return whole_number and np.dtype(self.format.dtype).kind in "iu"
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, without `channels`, `not_measured` and `frames_by` at their
         defaults."""

@@ -23,8 +23,8 @@ from depthtok.sources.shards import Shard
 from depthtok.stores.episodes import STATISTICS, EpisodeStore
 from depthtok.stores.filling import drop_part, drop_temporaries, parts_root_is_sound
 from depthtok.stores.frame_files import differs
-from depthtok.stores.lineage import open_store, outdated, upstream_of
-from depthtok.stores.origin import MADE_FROM, is_made_from, shard_differs
+from depthtok.stores.lineage import is_stale, open_store, outdated, upstream_of
+from depthtok.stores.origin import MADE_FROM, shard_differs
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import ROOT
 from depthtok.stores.store import Store, present_parts
@@ -139,14 +139,15 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
     if source.fingerprint != store.spec.upstream:
         yield Finding(f"{path} is not the store that {store.path} was made from any more")
         return
-    yield from _against_parts(store, list(_readable_parts(source)))
+    yield from _against_parts(store, source)
     try:
         yield from (Finding(f"upstream: {line}") for line in outdated(source))
     except DepthtokError as error:
         yield Finding(f"upstream: {error.problem}")
 
 
-def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
+def _against_parts(store: Store, origin: Store) -> Iterator[Finding]:
+    sources = list(_readable_parts(origin))
     exact = {part.name: part for part in sources}
     by_shard = {PartName.of(part.name).shard: part for part in sources}
     accounted: dict[str, set[int]] = {}
@@ -157,7 +158,7 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
         if source is None:
             yield Finding(f"{part.path}: its source has no such part", part.name)
             continue
-        if not is_made_from(part, source):
+        if is_stale(part, source, origin):
             yield Finding(f"{part.path} was made from an earlier version of its source", part.name)
         frames = dict(zip(source.indices.tolist(), source.frames.tolist(), strict=True))
         failed = {failure.key.index for failure in part.failures}

@@ -188,3 +188,14 @@ def _not_measured(clips: Sequence[StoredFrames]) -> dict[str, dict[str, int]]:
         for name, count in counts.items():
             total[name] = total.get(name, 0) + count
     return {camera: counts for camera, counts in totals.items() if len(counts) > 1}
+
+
+def cut(frames: list[int], limit: int) -> list[tuple[int, int]]:
+    """Ranges (start, stop) of whole episodes with at most `limit` frames, or a single episode."""
+    cuts, start, total = [], 0, 0
+    for row, count in enumerate(frames):
+        if total and total + count > limit:
+            cuts.append((start, row))
+            start, total = row, 0
+        total += count
+    return [*cuts, (start, len(frames))]

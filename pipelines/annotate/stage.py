@@ -18,10 +18,10 @@ from depthtok.errors import ConfigError, SourceError
 from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
 from depthtok.stores.depth import DepthEncoding, DepthStore
-from depthtok.stores.episodes import EpisodeStore, View
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.lineage import exported_from
-from depthtok.stores.origin import FRAMES, frames_of
+from depthtok.stores.origin import ABSENT, FRAMES, INTRINSICS, inputs_of
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import StoreSpec
@@ -29,7 +29,7 @@ from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.annotate.exported import estimated_before
 from pipelines.annotate.focal import require_focal
 from pipelines.annotate.medians import median_depths, unlikely
-from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
+from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter, cut
 from pipelines.annotate.recorded import recorded_estimator
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
@@ -93,10 +93,15 @@ class AnnotateStage:
         """What its weights say they are of, and how that is known; None without weights."""
         return self._described[1]
 
+    @property
+    def _by_focal_length(self) -> bool:
+        """Whether metres are made with the focal lengths that the episodes have."""
+        return find(self.config.estimator).needs_focal and not self.config.focal_px
+
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, WeightsOrigin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
-        if find(self.config.estimator).needs_focal and not self.config.focal_px:
+        if self._by_focal_length:
             require_focal(self.episodes, self.cameras)
         recorded = recorded_estimator(self.out)
         estimator = self.load_estimator(dict(recorded.settings) if recorded else None)
@@ -156,7 +161,7 @@ class AnnotateStage:
         if self.config.estimator != "dataset":
             return DepthEncoding.FLOAT16
         views = [self.episodes.views[self.episodes.view_index(c, "depth")] for c in self.cameras]
-        millimetres = all(_in_millimetres(view) for view in views)
+        millimetres = all(view.in_millimetres for view in views)
         return DepthEncoding.UINT16_MM if millimetres else DepthEncoding.FLOAT32
 
     @cached_property
@@ -199,21 +204,28 @@ class AnnotateStage:
     def _pieces(self, part: Part) -> Iterator[WorkPart]:
         cuts = cut(part.frames.tolist(), PART_FRAMES)
         shard = PartName.of(part.name).shard
-        kinds = ("rgb", "depth") if self.config.estimator == "dataset" else ("rgb",)
-        digests = frames_of(part.meta, self.cameras, kinds)
+        kinds = ("rgb", ABSENT) + (("depth",) if self.config.estimator == "dataset" else ())
+        kinds += (INTRINSICS,) if self._by_focal_length else ()
+        inputs = [f"{camera}/{kind}" for camera in self.cameras for kind in kinds]
+        digests = inputs_of(part, list(self.episodes.cameras), inputs)
         for piece, rows in enumerate(cuts):
             name, episodes = PartName(shard, piece, len(cuts)), rows[1] - rows[0]
             frames = int(part.frames[slice(*rows)].sum()) * len(self.cameras)
             source = part.digest, part.name
-            yield WorkPart(name, part.shard, episodes, frames, *source, rows, frames_from=digests)
+            yield WorkPart(name, part.shard, episodes, frames, *source, rows, made_of=digests)
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""
-        files: dict[str, list[SizedFile]] = {}
-        for part in self.episodes.parts():
-            of_part = self.episodes.frame_files(part)
-            files |= {str(work.name): of_part for work in self._pieces(part)}
-        return ImageWatch(files)
+        parts = self.episodes.parts()
+        pieces = {str(work.name): (part, work) for part in parts for work in self._pieces(part)}
+        return ImageWatch(lambda name: self._files(*pieces[name]))
+
+    def _files(self, part: Part, work: WorkPart) -> list[SizedFile]:
+        """In which the frames lie that a piece of a part is made from."""
+        kind = "depth" if self.config.estimator == "dataset" else "rgb"
+        views = [self.episodes.view_index(camera, kind) for camera in self.cameras]
+        start, stop = (int(part.frames[:row].sum()) for row in work.rows)
+        return self.episodes.files_with(part, views, start, stop)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return depth.array_specs(self.cameras, self.size, self.encoding)
@@ -238,8 +250,8 @@ class AnnotateStage:
             for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()
-            if work.frames_from:
-                writer.meta[FRAMES] = dict(work.frames_from)
+            if work.made_of:
+                writer.meta[FRAMES] = dict(work.made_of)
             writer.meta["device"] = estimator.device
             if self.config.estimator == "dataset" and (counts := sink.not_measured()):
                 writer.meta["not_measured"] = counts
@@ -291,21 +303,3 @@ class AnnotateStage:
 
 
 _: type[Stage] = AnnotateStage
-
-
-def _in_millimetres(view: View) -> bool:
-    """Whether every stored value is a whole number of millimetres."""
-    scale_mm = (view.scale_m or 0) * 1000
-    whole_number = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
-    return whole_number and np.dtype(view.format.dtype).kind in "iu"
-
-
-def cut(frames: list[int], limit: int) -> list[tuple[int, int]]:
-    """Ranges (start, stop) of whole episodes with at most `limit` frames, or a single episode."""
-    cuts, start, total = [], 0, 0
-    for row, count in enumerate(frames):
-        if total and total + count > limit:
-            cuts.append((start, row))
-            start, total = row, 0
-        total += count
-    return [*cuts, (start, len(frames))]

@@ -8,10 +8,10 @@ is not read at all. Videos and images are checked by all of their bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -204,22 +204,25 @@ class FilmWatch:
 
 @dataclass
 class ImageWatch:
-    """The files in which the images of episodes lie, by the name of the part to be made of them.
+    """The files in which the images of episodes lie: `files_of` the part of a name, which is made
+    of them.
 
     What is not there, or is not what was converted, makes no part: its episodes have not failed.
     """
 
-    sources: Mapping[str, list[SizedFile]]
+    files_of: Callable[[str], list[SizedFile]]
     changed: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
     def look(self, names: Sequence[str], present: Mapping[str, Part]) -> None:
-        """Looks at the files of the parts that do not exist. Raises `SourceUnavailable`."""
+        """Looks at the files of the parts that do not exist, once at each. Raises
+        `SourceUnavailable`."""
+        look = cache(status_of)
         for name in names:
             if name in present:
                 continue
-            for path, size in self.sources[name]:
-                status = status_of(path)
+            for path, size in self.files_of(name):
+                status = look(path)
                 if status is None:
                     self.absent[name] = f"{path} is not there"
                 elif size not in (None, status.st_size):

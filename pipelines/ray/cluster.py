@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers
 from pipelines.ray.health import starting
 from pipelines.ray.reaper import VARIABLE, reaped
@@ -44,6 +44,19 @@ class Actor(Protocol):
     """Ray's handle of an object in another process: has the methods of its class."""
 
     def __getattr__(self, name: str) -> RemoteMethod: ...
+
+
+def never_started(error: Exception) -> bool:
+    """Whether Ray's error of an actor says that it could not even start."""
+    return bool(getattr(error, "actor_init_failed", False))
+
+
+def could_not_start(name: str, error: Exception) -> WorkerDied:
+    """What to raise for an actor that could not: Ray's last line says why."""
+    return WorkerDied(
+        f"{name} could not start: {str(error).strip().splitlines()[-1]}",
+        remedy="install the same depthtok and Python on every machine of the cluster",
+    )
 
 
 @contextmanager

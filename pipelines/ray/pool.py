@@ -11,20 +11,27 @@ import platform
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError, DepthtokError, OutputError, WorkerDied
+from depthtok.errors import ConfigError, DepthtokError, OutputError
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from depthtok.stores import filling
 from depthtok.stores.parts import PartName
 from pipelines.device import choose
-from pipelines.ray.cluster import Actor, Ref, address_of, cluster
+from pipelines.ray.cluster import (
+    Actor,
+    Ref,
+    address_of,
+    cluster,
+    could_not_start,
+    never_started,
+)
 from pipelines.ray.health import Health, Room, attended
 from pipelines.stage import Stage, Tally, Worker, WorkPart, device_of, make_part
 
@@ -131,6 +138,7 @@ class _Pool:
     shown: dict[Actor, int] = field(default_factory=dict)  # progress already shown
     shown_before: dict[Actor, int] = field(default_factory=dict)  # the same, as its part began
     extras: dict[Actor, dict[str, Extra]] = field(default_factory=dict)  # other values last shown
+    asked: dict[Ref, Actor] = field(default_factory=dict)  # for their progress: one time each
 
     def run(self, workers: int) -> None:
         room = self._room()
@@ -138,7 +146,8 @@ class _Pool:
             self._start()
         while self.running:
             with uninterrupted():  # an exception inside Ray's own code would be replaced
-                finished, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
+                self.ray.wait(list(self.running), timeout=POLL_SECONDS)
+                finished = self._there(self.running)
             self.health.require()
             with uninterrupted():
                 room.require()
@@ -230,7 +239,7 @@ class _Pool:
                 remedy="give an --out on a disk that all machines of the cluster share",
             )
         self.tally.add(work, seconds)
-        self._show_one(actor)
+        self._show_one(actor, actor.advanced.remote())
         self._give(actor)
 
     def _bury(self, actor: Actor, work: WorkPart, error: Exception) -> None:
@@ -238,11 +247,8 @@ class _Pool:
         many workers. Raises `WorkerDied` if the actor could not even start."""
         self.bar.advance(self.shown_before[actor] - self.shown[actor])  # its part is lost
         self._dismiss(actor)
-        if getattr(error, "actor_init_failed", False):
-            raise WorkerDied(
-                f"a worker could not start: {str(error).strip().splitlines()[-1]}",
-                remedy="install the same depthtok and Python on every machine of the cluster",
-            )
+        if never_started(error):
+            raise could_not_start("a worker", error)
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
             reason = f"{ATTEMPTS} workers died making it: {self._reason(error)}"
@@ -260,18 +266,31 @@ class _Pool:
         return " ".join(dict.fromkeys([lines[0], lines[-1]])) if lines else type(error).__name__
 
     def _show(self) -> None:
-        for actor, _ in list(self.running.values()):
-            with uninterrupted():
-                self._show_one(actor)
+        """Shows the progress of the actors that have told theirs, and asks those that are not asked
+        already. One that has no room yet, loads its model or is dead is not waited for."""
+        with uninterrupted():
+            for answer in self._there(self.asked):
+                self._show_one(self.asked.pop(answer), answer)
+            asked = {*self.asked.values()}
+            for actor, _ in self.running.values():
+                if actor not in asked:
+                    self.asked[actor.advanced.remote()] = actor
 
-    def _show_one(self, actor: Actor) -> None:
+    def _there(self, results: Mapping[Ref, object]) -> list[Ref]:
+        """All of these results that are there already."""
+        if not results:
+            return []
+        return self.ray.wait(list(results), num_returns=len(results), timeout=0)[0]
+
+    def _show_one(self, actor: Actor, answer: Ref) -> None:
         try:
-            units, extra = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
+            units, extra = self.ray.get(answer, timeout=POLL_SECONDS)
         except self.ray.exceptions.RayError:
-            return  # still loading its model, or dead: `run` will find out
-        self.extras[actor] = extra
-        self.bar.advance(units - self.shown[actor], **mean(self.extras.values()))
-        self.shown[actor] = units
+            return  # dead: `run` will find out
+        if actor in self.shown and units >= self.shown[actor]:  # an earlier answer may come late
+            self.extras[actor] = extra
+            self.bar.advance(units - self.shown[actor], **mean(self.extras.values()))
+            self.shown[actor] = units
 
 
 def mean(extras: Collection[dict[str, Extra]]) -> dict[str, Extra]:

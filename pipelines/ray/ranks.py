@@ -18,7 +18,15 @@ from typing import Generic, TypeVar
 
 from depthtok.errors import ConfigError, DepthtokError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
-from pipelines.ray.cluster import Actor, Ref, address_of, cluster, require_answer
+from pipelines.ray.cluster import (
+    Actor,
+    Ref,
+    address_of,
+    cluster,
+    could_not_start,
+    never_started,
+    require_answer,
+)
 from pipelines.ray.health import Health, Room, attended
 
 POLL_SECONDS = 0.5
@@ -135,15 +143,15 @@ class _Ranks(Generic[Result]):
         return all(total.get(kind, 0) >= number * count for kind, number in needs.items())
 
     def begin(self, room: Room) -> None:
-        """Starts the task on all ranks, once their resources are available."""
+        """Starts the task on all ranks, once their resources are available. Raises `WorkerDied`
+        for a rank that cannot start."""
         pending = [actor.location.remote() for actor in self.actors]
         while len(self._ready(pending, len(pending))) < len(pending):
             with uninterrupted():
                 room.require()
             if self.should_stop():
                 raise Stopped(15)
-        with uninterrupted():
-            locations: list[tuple[str, str, int]] = self.ray.get(pending)
+        locations = [self._location(rank, answer) for rank, answer in enumerate(pending)]
         master, _, port = locations[0]
         self.names = [f"rank {rank} ({name})" for rank, (_, name, _) in enumerate(locations)]
         addresses = [address for address, _, _ in locations]
@@ -153,6 +161,14 @@ class _Ranks(Generic[Result]):
             local_size = str(addresses.count(addresses[rank]))
             environment = {**shared, "RANK": str(rank), "LOCAL_WORLD_SIZE": local_size}
             self.running[actor.run.remote(self.task, environment, Path.cwd())] = rank
+
+    def _location(self, rank: int, answer: Ref) -> tuple[str, str, int]:
+        try:
+            with uninterrupted():
+                return self.ray.get(answer)
+        except self.ray.exceptions.RayError as error:
+            name = f"rank {rank}"
+            raise (could_not_start if never_started(error) else _died)(name, error) from error
 
     def finish(self) -> Result:
         """Waits for all ranks, passing on rank 0's lines, and the stop request to all; returns the
@@ -225,13 +241,17 @@ class _Ranks(Generic[Result]):
                     errors[failed_rank] = error = its_error
         dead = [r for r, e in errors.items() if not isinstance(e, task_error)]
         if dead:
-            return WorkerDied(
-                f"{self.names[dead[0]]} died: {str(errors[dead[0]]).strip().splitlines()[0]}",
-                remedy="run the same command again: it resumes from the last checkpoint; if it "
-                "dies again, check its memory and Ray's logs on that machine",
-            )
+            return _died(self.names[dead[0]], errors[dead[0]])
         causes = (_cause(error) for error in errors.values())
         return next((cause for cause in causes if isinstance(cause, DepthtokError)), errors[rank])
+
+
+def _died(name: str, error: Exception) -> WorkerDied:
+    return WorkerDied(
+        f"{name} died: {str(error).strip().splitlines()[0]}",
+        remedy="run the same command again: it resumes from the last checkpoint; if it dies again, "
+        "check its memory and Ray's logs on that machine",
+    )
 
 
 def _cause(error: Exception) -> object:

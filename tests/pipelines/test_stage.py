@@ -7,6 +7,7 @@ from depthtok.errors import MissingParts, WorkerDied
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.store import Store
 from depthtok.testing import tree_digest
+from pipelines.depth.registry import DatasetDepth
 from pipelines.run import run
 from pipelines.stage import recording_failures
 
@@ -59,10 +60,23 @@ def test_our_own_mistakes_are_no_failures_of_episodes():
         raise AssertionError("2 rows where 1 was promised")
 
 
+GPU_FAILS = "CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later"
+
+
+def test_a_gpu_that_fails_in_annotate_is_explained(whole, tmp_path, monkeypatch):
+    def failing(self, clips):
+        raise RuntimeError(GPU_FAILS)
+
+    monkeypatch.setattr(DatasetDepth, "estimate", failing)
+    stage = whole.stage("annotate", tmp_path / "out")
+    with pytest.raises(WorkerDied, match="the GPU failed: CUDA error: unspecified") as caught:
+        run(stage, RunOptions())
+    assert "run the same command again" in caught.value.remedy
+
+
 def test_a_gpu_that_fails_is_no_failure_of_episodes():
-    said = "CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later"
     with (
         pytest.raises(WorkerDied, match="the GPU failed: CUDA error: unspecified launch failure"),
         recording_failures(object.__new__(PartWriter), 0),
     ):
-        raise RuntimeError(said)
+        raise RuntimeError(GPU_FAILS)

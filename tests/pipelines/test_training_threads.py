@@ -23,6 +23,15 @@ def test_ranks_of_one_machine_share_its_cores(ranks, expected, monkeypatch):
     assert torch.get_num_threads() == expected
 
 
+def test_where_the_system_does_not_say_all_cores_count(monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    training_threads(0)
+    assert torch.get_num_threads() == 3
+
+
 def test_a_count_is_taken_as_it_is(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     training_threads(3)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from depthtok.disk.regular import gpu_failure
 from depthtok.errors import ConfigError
 
 DEVICE = "cuda"
@@ -20,7 +21,7 @@ WARM_UP = 3  # calls before capture, in which libraries allocate their memory
 class CapturedGraph:
     """`function`, captured once for the shapes of `example`; a call copies its tensors in, replays
     the graph and copies the result out. Raises `ConfigError` without a GPU, and for what cannot be
-    recorded."""
+    recorded; `WorkerDied` where the GPU fails."""
 
     def __init__(self, function: Callable[..., Tensor], example: tuple[Tensor, ...]) -> None:
         if any(tensor.device.type != DEVICE for tensor in example):
@@ -34,6 +35,8 @@ class CapturedGraph:
             try:
                 self._capture(function)
             except RuntimeError as error:
+                if failure := gpu_failure(error):
+                    raise failure from error
                 raise ConfigError(
                     f"the CUDA graph cannot be recorded: {error}", remedy="give --no-cuda-graph"
                 ) from error

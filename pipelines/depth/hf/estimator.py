@@ -7,6 +7,7 @@ size is fixed. The revision and the weights' hash are recorded.
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,21 +27,22 @@ from pipelines.depth.single_frames.estimator import READERS, FrameEstimator, Inp
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.weights import weights_hash
+from vqvae.model.search import exact_float32
 
-ALGORITHM = "1"  # increased when the same model and settings would give different depth
+ALGORITHM, ALGORITHM_CUDA = "1", "2"  # increased when the same settings would give other depth
 ON_CPU, ON_GPU = 2, 16  # frames of a call
 
 
 class HfNetwork:
-    """A model on a device, as `FrameNetwork` asks for it."""
+    """A model on a device, as `FrameNetwork` asks for it; moved there with the first frames: the
+    driver of workers, which need not have that device, asks for the specification alone."""
 
     def __init__(self, loaded: Loaded, run: RunConfig, device: torch.device) -> None:
         precision = _precision(loaded.name, run, device)
         self.frame, self._device, self.origin = run.frame, device, loaded.origin
         self.spec = spec_of(loaded, run.frame, device, precision)
         self._dtype: torch.dtype = getattr(torch, precision)
-        model = loaded.model.to(device=device, dtype=self._dtype).eval()
-        self._loaded = replace(loaded, model=model)
+        self._loaded, self._placed = loaded, False
         self.readers = 0 if device.type == "cpu" else READERS
         self.group = ON_CPU if device.type == "cpu" else ON_GPU
         self.degraded = False
@@ -57,12 +59,19 @@ class HfNetwork:
     def depth(self, inputs: Inputs, size: tuple[int, int], clip: FrameClip) -> DepthClip:
         """Depth at the frames' size; at least 0, where the bicubic resize went below."""
         assert isinstance(inputs, Tensor)
+        self._place()
         missing = 0 if self._device.type == "cpu" else self.group - len(inputs)
         padded = torch.cat((inputs, inputs[-1:].expand(missing, -1, -1, -1)))
         padded = padded.to(device=self._device, dtype=self._dtype)
-        maps = self._loaded.depth(padded, size)[: len(inputs)]
+        with exact_float32(self._device) if self._device.type == "cuda" else nullcontext():
+            maps = self._loaded.depth(padded, size)[: len(inputs)]
         values = finite(maps.cpu().numpy())
         return DepthClip.of(np.maximum(values, 0), self.spec.kind, shift=self.frame.shift)
+
+    def _place(self) -> None:
+        if not self._placed:
+            model = self._loaded.model.to(device=self._device, dtype=self._dtype).eval()
+            self._loaded, self._placed = replace(self._loaded, model=model), True
 
 
 def load_estimator(
@@ -109,7 +118,7 @@ def spec_of(
         precision=precision,
         licence=loaded.licence,
         settings=(
-            ("algorithm", ALGORITHM),
+            ("algorithm", ALGORITHM_CUDA if device.type == "cuda" else ALGORITHM),
             ("device", device.type),
             ("family", config.model_type),
             ("revision", revision_of(config) or "a directory"),

@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from depthtok.disk.regular import gpu_failure
 from depthtok.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,12 @@ Output = TypeVar("Output")
 
 def can_compile(device: torch.device, *, required: bool = False) -> bool:
     """Whether torch.compile works here; if not, a warning says why. Where it is `required`, because
-    a store is made with it, raises `ConfigError`."""
+    a store is made with it, raises `ConfigError`. Raises `WorkerDied` where the GPU fails."""
     try:
         _compile(_trial)(torch.ones(8, device=device))
     except RuntimeError as error:
+        if failure := gpu_failure(error):
+            raise failure from error
         if required:
             raise ConfigError(
                 f"this store is made with torch.compile, which fails on {platform.node()}: "
@@ -45,7 +48,8 @@ def can_compile(device: torch.device, *, required: bool = False) -> bool:
 def compiled(part: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
     """`part` compiled by torch.compile, once for each shape of its inputs.
 
-    Raises `ConfigError` if that fails: all or nothing, without a fallback to eager code.
+    Raises `ConfigError` if that fails: all or nothing, without a fallback to eager code. Raises
+    `WorkerDied` where the GPU fails.
     """
     call = _compile(part)
 
@@ -56,6 +60,8 @@ def compiled(part: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            if failure := gpu_failure(error):
+                raise failure from error
             raise ConfigError(
                 f"torch.compile cannot compile this network: {_reason(error)}",
                 remedy="leave --compile out",

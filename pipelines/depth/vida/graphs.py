@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from depthtok.disk.regular import gpu_failure
 from depthtok.errors import ConfigError
 
 Output = TypeVar("Output")
@@ -92,6 +93,8 @@ class ShapedGraphs(Generic[Output]):
         except (torch.OutOfMemoryError, ConfigError):
             raise
         except RuntimeError as error:
+            if failure := gpu_failure(error):
+                raise failure from error
             raise ConfigError(
                 f"this network cannot be recorded as a CUDA graph: {str(error).splitlines()[0]}",
                 remedy="leave --graphs out",

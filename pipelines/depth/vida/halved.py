@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from depthtok.disk.regular import gpu_failure
 from depthtok.errors import ConfigError
 from pipelines.depth.vida.config import PATCH
 from pipelines.depth.vida.encoder import ImageEncoder, LayerScale, StreamNorm
@@ -54,7 +55,8 @@ def require_close(
     """Tries a network in half precision, where it is, on one small window of a floor and a wall, of
     which `depth_of` makes its depth.
 
-    Raises `ConfigError` where that fails, or where depth is not what it is in float32.
+    Raises `ConfigError` where that fails, or where depth is not what it is in float32; `WorkerDied`
+    where the GPU fails.
     """
     device = next(network.parameters()).device
     if device.type == "meta":  # there is nothing to compare
@@ -67,6 +69,8 @@ def require_close(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        if failure := gpu_failure(error):
+            raise failure from error
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{name} fails on {device}: {reason}", remedy=remedy) from error
     off = float((depth - expected).abs().mean() / expected.abs().mean().clamp_min(1e-6))

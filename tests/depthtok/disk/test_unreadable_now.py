@@ -67,6 +67,16 @@ def test_what_nobody_knew_a_file_for_is_said_at_the_end():
     assert of_the_system(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None
 
 
+def test_a_gpu_that_fails_is_told_from_other_errors_of_torch():
+    failed = of_the_system(RuntimeError("backend raised:\n  CUDA error: misaligned address\nsee"))
+    assert failed.problem == "the GPU failed: CUDA error: misaligned address"
+    assert "nvidia-smi" in failed.remedy
+    memory = of_the_system(RuntimeError("CUDA error: out of memory"))
+    assert memory.problem.startswith("there is not enough memory")
+    for other in ("CUDA error: operation not permitted when stream is capturing", "shape"):
+        assert of_the_system(RuntimeError(other)) is None
+
+
 def test_tensors_that_cannot_be_written_are_an_error_of_the_system(tmp_path):
     import torch
 

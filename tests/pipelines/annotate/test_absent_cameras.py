@@ -7,10 +7,12 @@ from typer.testing import CliRunner
 from depthtok.cli.main import app
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, SourceError
+from depthtok.stores.codebook import Codebook
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.filling import create
+from depthtok.stores.lineage import outdated
 from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate.fused import FusedStage
@@ -374,6 +376,29 @@ def test_a_flag_that_is_right_is_followed_and_one_that_is_wrong_is_said(tmp_path
     rlds, schema = flagged(tmp_path / "right", [True, False, False, True, True])
     arguments = ["convert", rlds, "--schema", schema, "--out", tmp_path / "right/episodes"]
     assert "present_key" not in CliRunner().invoke(app, list(map(str, arguments))).output
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_flag_that_is_corrected_makes_depth_and_codes_anew(tmp_path, over, book, restored):
+    """The pictures are the same: a camera that is restored gets depth, one that is withdrawn loses
+    it."""
+    for version, flag in enumerate((not restored, restored)):
+        rlds, schema = flagged(tmp_path / str(version), [True, False, False, flag])
+        path = over(rlds)
+        arguments = ["convert", rlds, "--schema", schema, "--out", path.root / "convert"]
+        CliRunner().invoke(app, list(map(str, arguments)))
+        annotate = path.stage("annotate", estimator="tiny", input_size=28)
+        codebook, out = Codebook.load(book), path.root / "fused"
+        fused = FusedStage(annotate, codebook, out, TokenizeConfig(), {"failures": []})
+        if version:
+            assert len(outdated(DepthStore(annotate.out))) == 1
+            assert len(list(verify_store(out))) == 1
+        for stage in (annotate, fused):
+            assert [run(stage, RunOptions()).made for _ in range(2)] == [1, 0]
+        for store in (DepthStore(annotate.out), CodeStore(out)):
+            (part,) = store.parts()
+            assert part.lacks("wrist_image", 3) != flag
+            assert outdated(store) == []
 
 
 def test_a_flag_that_says_yes_to_black_is_said_and_not_followed(tmp_path):

@@ -1,6 +1,7 @@
 """A shard that changed is noticed, one that was copied or touched is not, and only that part is
 made anew."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ from depthtok.config import RunOptions
 from depthtok.disk.bytes_of import bytes_of
 from depthtok.sources import framing, tfrecord
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores import lineage
+from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.origin import FRAMES, MADE_FROM
 from depthtok.stores.spec import SEEN
@@ -19,6 +22,11 @@ from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.config import ConvertConfig
 from pipelines.convert.stage import ConvertStage
+from pipelines.depth import registry
+from pipelines.depth.da3.config import tiny
+from pipelines.depth.da3.estimator import DA3Network
+from pipelines.depth.da3.network import DA3
+from pipelines.depth.single_frames.estimator import FrameEstimator
 from pipelines.plan import plan
 from pipelines.run import run
 
@@ -212,3 +220,59 @@ def test_depth_and_codes_are_remade_where_pictures_changed(rlds, over):
     assert parts[0].meta[FRAMES].keys() >= {"image/rgb", "image/depth"}
     assert "digest" in parts[0].meta[MADE_FROM]
     assert list(verify_store(path.root / "tokenize")) == []
+
+
+def longer(number, values):
+    """Episode 3 has another focal length; its pictures are the same."""
+    if number == 3:
+        for camera in ("", "wrist_"):
+            values[f"episode_metadata/{camera}camera_intrinsics"][[0, 4]] *= 2
+
+
+@pytest.mark.parametrize(("focal_px", "remade"), [(0.0, 1), (32.0, 0)])
+def test_metres_by_the_focal_length_of_the_data_are_remade_with_it(
+    rlds, over, monkeypatch, focal_px, remade
+):
+    """They are kept where it is stated, or only actions changed."""
+    network = DA3(dataclasses.replace(tiny(), metric=True))
+    entry = dataclasses.replace(
+        registry.find("da3-metric-large"),
+        build=lambda weights, run, device: FrameEstimator(DA3Network(network, run, device)),
+    )
+    monkeypatch.setitem(registry.ESTIMATORS, "da3-metric-large", entry)
+    path = over(rlds)
+    settings = {"estimator": "da3-metric-large", "input_size": 28, "focal_px": focal_px}
+
+    def annotate():
+        return run(path.stage("annotate", **settings), RunOptions())
+
+    path.run("convert")
+    assert (annotate().made, annotate().kept) == (3, 3)
+    rebuild(rlds, edit=corrected)
+    assert (path.run("convert").remade, annotate().made) == (1, 0)
+    before = list(DepthStore(path.root / "annotate").parts())
+    rebuild(rlds, edit=longer)
+    assert path.run("convert").remade == 1
+    stale = lineage.outdated(DepthStore(path.root / "annotate"))
+    assert (len(stale), bool(list(verify_store(path.root / "annotate")))) == (remade, bool(remade))
+    outcome = annotate()
+    assert (outcome.made, outcome.remade, outcome.exit_code) == (remade, remade, 0)
+    after = list(DepthStore(path.root / "annotate").parts())
+    changed = [one.digest != two.digest for one, two in zip(before, after, strict=True)]
+    assert changed == [False, bool(remade), False]
+    assert list(verify_store(path.root / "annotate")) == []
+
+
+def test_metres_of_which_no_intrinsics_are_recorded_are_not_kept(rlds, over):
+    """Former versions recorded the frames alone; of other estimators that is all they are of."""
+    path = over(rlds)
+    path.run_all()
+    part = next(iter(DepthStore(path.root / "annotate").parts()))
+    work = next(iter(path.stage("annotate").work()))
+    frames = {name: digest for name, digest in work.made_of.items() if "absent" not in name}
+    part.meta[FRAMES] = frames
+    assert work.same_source(part)
+    by_focal = {**work.made_of, "image/intrinsics": "0"}
+    assert not dataclasses.replace(work, made_of=by_focal).same_source(part)
+    part.meta["absent"] = {"wrist_image": [0]}
+    assert not work.same_source(part)

@@ -20,8 +20,11 @@ from depthtok.format import human_bytes
 from depthtok.frames import hdf5
 from depthtok.sources.opening import open_files
 from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.frame_files import files_with
 from depthtok.stores.verify import verify_store
-from pipelines.config import ConvertConfig
+from pipelines.annotate.stage import AnnotateStage
+from pipelines.config import AnnotateConfig, ConvertConfig
+from pipelines.convert import changes
 from pipelines.convert.description import DRAFTED
 from pipelines.convert.files import FilesStage
 from pipelines.plan import plan
@@ -224,6 +227,40 @@ def test_files_that_are_not_there_cost_their_parts_only(tmp_path):
     assert outcome.given_up == {"train-00001-of-00003.000-of-001": f"{video} is not there"}
     (tmp_path / "away.mp4").rename(video)
     assert convert(root, tmp_path / "ep").made == 1
+
+
+def test_depth_needs_the_videos_of_its_own_cameras_alone(tmp_path):
+    root = shutil.copytree(REAL, tmp_path / "set")
+    convert(root, tmp_path / "ep")
+    store = EpisodeStore(tmp_path / "ep")
+    (part,) = store.parts()
+    colour, depth = (
+        root / f"videos/{key}/chunk-000/file-000.mp4"
+        for key in ("observation.images.image", "observation.depth.image")
+    )
+    views, rows = [store.view_index("image", "depth")], store.table(part, "images")
+    assert {colour, depth} < {path for path, _ in store.frame_files(part)}
+    assert [path for path, _ in store.files_with(part, views, 0, 32)] == [depth]
+    (view,) = (store.views[number] for number in views)
+    either = np.concatenate([rows[:2, :1], rows[2:, 1:]])  # as where videos follow on one another
+    for start, stop, files in ((0, 2, {colour}), (2, 9, {depth}), (0, 9, {colour, depth})):
+        some = files_with(part, root, [view], lambda a=start, b=stop: either[a:b])
+        assert {path for path, _ in some} == files
+    colour.unlink()
+    config = AnnotateConfig(estimator="dataset", size=0)
+    annotate = AnnotateStage(store, tmp_path / "depth", config, "cpu")
+    assert (run(annotate, RunOptions()).made, run(annotate, RunOptions()).kept) == (1, 1)
+    depth.unlink()
+    outcome = run(replace(annotate, out=tmp_path / "again"), RunOptions())
+    assert outcome.given_up == {part.name: f"{depth} is not there"}
+
+
+def test_a_file_of_many_parts_is_looked_at_once(tmp_path, monkeypatch):
+    looks = []
+    monkeypatch.setattr(changes, "status_of", lambda path: looks.append(path))
+    watch = changes.ImageWatch(lambda name: [(tmp_path / "video.mp4", 9)])
+    watch.look(["a", "b", "c"], {})
+    assert (len(looks), sorted(watch.absent)) == (1, ["a", "b", "c"])
 
 
 def test_a_damaged_video_fails_its_episodes_and_says_so(tmp_path):

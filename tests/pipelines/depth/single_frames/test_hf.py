@@ -3,6 +3,7 @@
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, MissingPackage, WeightsError
 from pipelines.audit.candidates import doubt_about
 from pipelines.depth.here import may_fetch, only_here
+from pipelines.depth.hf import estimator as hf_estimator
 from pipelines.depth.hf.estimator import load_estimator
 from pipelines.depth.hf.families import kind_of, require_packages
 from pipelines.depth.hf.models import open_source, quiet
@@ -148,6 +150,29 @@ def test_bytes_depend_on_the_clip_alone(saved):
     together = [block.depth.values for block in loaded(path).estimate(clips)]
     alone = [block.depth.values for clip in clips for block in loaded(path).estimate([clip])]
     assert all(map(np.array_equal, together, alone))
+
+
+def test_the_driver_needs_no_gpu_and_float32_is_exact_on_one(saved, monkeypatch):
+    """By a stand-in for one: nothing is moved there before the first frames are."""
+    path, _ = saved("depth_anything")
+    made = load_estimator(f"hf:{path}", None, RunConfig(), torch.device("cuda"))
+    settings, on_cpu = dict(made.spec.settings), dict(loaded(path).spec.settings)
+    assert (settings["device"], settings["algorithm"]) == ("cuda", "2")
+    assert (on_cpu["device"], on_cpu["algorithm"]) == ("cpu", "1")  # its stores go on
+    entered, moved = [], []
+
+    @contextmanager
+    def exact(device):
+        entered.append(device.type)
+        yield
+
+    monkeypatch.setattr(hf_estimator, "exact_float32", exact)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, **how: moved.append(how) or self)
+    (block,) = made.estimate([MemoryClip(recipe.clip(2, 40, 64, seed=1))])
+    assert block.depth.values.shape == (2, 40, 64)
+    assert entered == ["cuda"]
+    assert [str(how["device"]) for how in moved] == ["cuda"]
 
 
 def test_the_spec_tells_models_and_their_processors_apart(saved):

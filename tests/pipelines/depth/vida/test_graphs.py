@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, WorkerDied
+from pipelines.depth.vida import compiling
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.graphs import MOST, WARM_UPS, CudaRecorder, ShapedGraphs
 from pipelines.depth.vida.halved import halved
@@ -32,6 +33,16 @@ def test_a_graph_takes_new_inputs_and_its_outputs_are_not_overwritten():
         assert torch.equal(product, x @ y)
         assert torch.equal(other, (x.T + 1).relu())
     assert (record.runs, record.replays) == (1, 3)
+
+
+def test_a_gpu_that_fails_is_not_the_fault_of_graphs_or_of_the_compiler(monkeypatch):
+    def failing(x):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
+
+    monkeypatch.setattr(compiling, "_compile", lambda part: part)
+    for way in (ShapedGraphs(failing, Replaying()), compiling.compiled(failing)):
+        with pytest.raises(WorkerDied, match="the GPU failed: CUDA error: an illegal memory acc"):
+            way(torch.ones(1))
 
 
 def test_each_shape_and_dtype_has_its_graph_and_only_the_latest_are_kept():
