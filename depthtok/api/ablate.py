@@ -47,6 +47,7 @@ class SeedRun:
     training: Mapping[str, Any]  # arguments of train_vla
     playing: Mapping[str, Any] | None  # arguments of evaluate
     of_trials: Mapping[str, object] | None  # of them, what decides trials
+    learns: Mapping[str, object]  # see `pipelines/ablate/learnt.py`; as the study began
 
     @property
     def title(self) -> str:
@@ -65,7 +66,8 @@ class SeedRun:
 
     def result(self) -> SeedResult | None:
         """What remains of it, if it is finished: None, too, where [eval] was another one. Raises
-        `StaleStore` where the training's settings were."""
+        `StaleStore` where the training's settings were, or what it learnt from."""
+        from pipelines.ablate.learnt import differences
         from pipelines.ablate.seed_result import SeedResult
         from vla.config import Config
 
@@ -77,6 +79,11 @@ class SeedRun:
                 f"{self.path} is of other settings than the study's",
                 remedy="give the same settings, or another `out`",
             )
+        if differ := differences(result.learnt or {}, self.learns):
+            raise StaleStore(
+                f"{self.path} did not learn from what the study names now: {', '.join(differ)}",
+                remedy="name what it learnt from, or give another `out` (and `results`)",
+            )
         return result if to_json(result.playing) == to_json(self.of_trials) else None
 
     def carry_out(self) -> None:
@@ -84,6 +91,7 @@ class SeedRun:
         from pipelines.ablate.seed_result import SeedResult
         from vla.training import checkpoint
 
+        learns = _learnt(self.training)  # a store may have been made anew since the study began
         cost: dict[str, float | None] = {}
         resumed, since = bool(checkpoint.steps(self.run)), _cpu_s()
         announce(train_vla(**self.training))
@@ -94,8 +102,15 @@ class SeedRun:
             cost["evaluation"] = None if resumed else _cpu_s() - since
         evaluation = None if self.playing is None else self.run / "eval"
         SeedResult.of(
-            self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost
+            self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost, learns
         ).write(self.results)
+
+
+def _learnt(training: Mapping[str, Any]) -> dict[str, object]:
+    """What a training with these arguments of train_vla learns from."""
+    from pipelines.ablate.learnt import learnt
+
+    return learnt(*(training[name] for name in ("settings", "stores", "weights", "camera")))
 
 
 def _cpu_s() -> float:
@@ -142,12 +157,16 @@ def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
     from pipelines.evaluate.judged import knows_codes
 
     trainings = study.trainings(threads=1 if one_core else None)
-    runs = []
+    runs: list[SeedRun] = []
+    learns: dict[str, Mapping[str, object]] = {}  # by arm: no seed changes it
     for (name, seed, out), (_, arguments) in zip(study.runs(), trainings, strict=True):
         depth = arguments["settings"].model.depth
         playing = study.played(out, depth.target if knows_codes(depth) else "")
         places = study.results, study.log(name, seed)
-        runs.append(SeedRun(*places, name, seed, out, arguments, playing, study.of_trials))
+        of_trials = study.of_trials
+        if name not in learns:
+            learns[name] = _learnt(arguments)
+        runs.append(SeedRun(*places, name, seed, out, arguments, playing, of_trials, learns[name]))
     return runs
 
 
@@ -176,8 +195,11 @@ def _carry_out(runs: Sequence[SeedRun], jobs: int, nice: int) -> dict[str, str]:
 
 
 def _outcome(run: SeedRun) -> str:
-    result = run.result()
-    if result is None or not result.trials:
+    """In words, of a run that has ended."""
+    from pipelines.ablate.seed_result import SeedResult
+
+    result = SeedResult.read(run.path)
+    if not result.trials:
         return "trained"
     return f"{sum(result.won.values())} of {len(result.trials)}"
 
@@ -217,7 +239,7 @@ def _concluded(
 
 def _finished(study: Study, runs: Sequence[SeedRun]) -> dict[str, list[SeedResult]]:
     """The results that there are, by arm, in the order of the seeds; says which files are left out
-    for trials of other settings."""
+    for trials of other settings, and how many do not say what they learnt from."""
     results: dict[str, list[SeedResult]] = {name: [] for name in study.variants}
     others = []
     for run in runs:
@@ -228,6 +250,12 @@ def _finished(study: Study, runs: Sequence[SeedRun]) -> dict[str, list[SeedResul
     if others:
         which = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
         warn(f"left out, as the trials were of other settings than [eval] has now: {which}")
+    silent = sum(result.learnt is None for several in results.values() for result in several)
+    if silent:
+        warn(
+            f"{silent} files of seeds do not say what they learnt from (an earlier version made "
+            "them): they are used, and not compared with the study's data"
+        )
     return results
 
 

@@ -13,6 +13,7 @@ from depthtok.api import ablate as api
 from depthtok.api.ablate import Study
 from depthtok.errors import ConfigError, DepthtokError, StaleStore
 from depthtok.log import hearing
+from depthtok.stores.store import Store
 from pipelines.ablate.seed_result import SeedResult
 from pipelines.evaluate.trials import Evaluation, TrialOutcome
 from vla.training import checkpoint
@@ -187,6 +188,32 @@ def test_other_settings_are_refused_and_a_damaged_result_is_named(copy, played):
     path.write_text(path.read_text()[:50])
     with pytest.raises(DepthtokError, match=r"seed-3.json"):
         depthtok.ablate(write(tmp_path, seeds=[3]))
+
+
+def test_a_seed_counts_only_for_what_it_learnt_from(copy, played, capsys):
+    """Other data than a file's are refused; the same elsewhere are not, nor what is not there."""
+    moved, other = copy / "moved", copy / "other"
+    for path in (moved, other):
+        shutil.copytree(BEFORE / "codes", path)
+    shutil.rmtree(sorted((other / "parts").glob("*-of-*"))[0])
+    for change, name in (
+        ({"codes": [str(other)], "partial": True}, "codes"),
+        ({"held-out": 0.2}, "held_out"),
+        ({"weights": str(BEFORE / "run")}, "weights"),
+        ({"mixture": "magic-soup-plus"}, "mixture"),
+    ):
+        with pytest.raises(StaleStore, match=rf"seed-3.json did not learn from .* now: {name}\n"):
+            depthtok.ablate(write(copy, **change), report=True)
+    depthtok.ablate(write(copy, codes=[str(moved)]))
+    depthtok.ablate(write(copy, codes=["nowhere"], episodes=["nowhere"]), report=True)
+    assert "do not say what they learnt from" not in capsys.readouterr().err
+    for path in (copy / "out" / "results").glob("*/seed-*.json"):  # as an earlier version wrote it
+        content = json.loads(path.read_text())
+        assert content.pop("learnt")["codes"] == [{"content": Store(BEFORE / "codes").content}]
+        path.write_text(json.dumps(content))
+    depthtok.ablate(write(copy, codes=[str(other)], partial=True))
+    assert capsys.readouterr().err.count("4 files of seeds do not say what they learnt from") == 1
+    assert played == []
 
 
 def test_a_difference_to_plan_for_does_not_train(tmp_path):
