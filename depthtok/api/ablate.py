@@ -172,16 +172,20 @@ def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
 
 def _carry_out(runs: Sequence[SeedRun], jobs: int, nice: int) -> dict[str, str]:
     """Carries out what is not finished; what failed, and of what, by title."""
-    todo = [run for run in runs if run.result() is None]
-    if not jobs and not nice:
-        for number, run in enumerate(todo, 1 + len(runs) - len(todo)):
-            announce(f"[{number}/{len(runs)}] {run.title}")
-            run.carry_out()
-        return {}
     from depthtok.signals import stoppable
     from pipelines.ablate import pool
 
-    failures = {}
+    todo = [run for run in runs if run.result() is None]
+    failures: dict[str, str] = {}
+    if not jobs and not nice:
+        for number, run in enumerate(todo, 1 + len(runs) - len(todo)):
+            announce(f"[{number}/{len(runs)}] {run.title}")
+            try:
+                run.carry_out()
+            except DepthtokError as error:
+                failures[run.title] = pool.in_words(error)
+                announce(f"failed: {failures[run.title]}")
+        return failures
     with stoppable():
         ended = pool.run(todo, max(jobs, 1), nice)
         for number, finished in enumerate(ended, 1 + len(runs) - len(todo)):

@@ -13,6 +13,7 @@ from depthtok.api import ablate as api
 from depthtok.api.ablate import Study
 from depthtok.errors import ConfigError, DepthtokError, StaleStore
 from depthtok.log import hearing
+from depthtok.signals import Stopped
 from depthtok.stores.store import Store
 from pipelines.ablate.seed_result import SeedResult
 from pipelines.evaluate.trials import Evaluation, TrialOutcome
@@ -178,6 +179,37 @@ def test_an_interrupted_study_goes_on_to_the_same_result(whole, copy, played, mo
     assert played == ["wrong/seed-3", "true/seed-4", "wrong/seed-4"]
     again = SeedResult.read(SeedResult.path(copy / "out" / "results", "wrong", 3))
     assert again.cpu_s == {"training": None, "evaluation": None}  # a part would mislead
+
+
+def test_a_run_that_fails_stops_no_other(copy, monkeypatch):
+    """As with --jobs; a signal does."""
+    for name in ("true/seed-3", "wrong/seed-4"):
+        (copy / "out" / "results" / f"{name}.json").unlink()
+    heard, runs = [], []
+    play = stand_in(runs)
+
+    def evaluate(policy, **others):
+        if "true" in policy:
+            raise ConfigError("it does not play", remedy="mend it")
+        return play(policy, **others)
+
+    monkeypatch.setattr(api, "evaluate", evaluate)
+    with hearing(heard.append):
+        ablation = depthtok.ablate(write(copy))
+    assert ablation.failures == {"true, seed 3": "it does not play (to mend it: mend it)"}
+    assert runs == ["wrong/seed-4"]
+    assert "failed: it does not play (to mend it: mend it)" in heard
+    assert list(ablation.closed_loop.to_json()["arms"]["true"]) == ["4"]
+    (copy / "out" / "results" / "true" / "seed-4.json").unlink()
+    with pytest.raises(DepthtokError, match=r"no seed is finished.*true, seed 4: it does not play"):
+        depthtok.ablate(write(copy))
+
+    def stopped(**arguments):
+        raise Stopped(15)
+
+    monkeypatch.setattr(api, "evaluate", stopped)
+    with pytest.raises(Stopped):
+        depthtok.ablate(write(copy))
 
 
 def test_other_settings_are_refused_and_a_damaged_result_is_named(copy, played):
