@@ -46,7 +46,7 @@ def test_hours_are_of_all_arms():
 
 @pytest.mark.parametrize(("seeds", "effect"), [(3, 0.2), (4, 0.15), (12, 0.08)])
 def test_power_is_what_a_simulation_finds(seeds, effect):
-    """By the paired test that is made afterwards; of two samples it would be 0.80, not 0.52, at 3 seeds."""
+    """By the paired test that is made afterwards. Of two samples it would be 0.80 at 3 seeds."""
     rng, trials, tau, rate = np.random.default_rng(0), 400, 0.06, 0.5
     rates = np.clip(rate - effect / 2 + rng.normal(0, tau, (2, 4000, seeds)), 0, 1)
     rates[0] = np.clip(rates[0] + effect, 0, 1)
