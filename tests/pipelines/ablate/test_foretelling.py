@@ -72,6 +72,19 @@ def test_words_and_rows_over_trainings():
     assert abs(np.mean(chance.areas) - 0.5) < 0.1
 
 
+def test_trials_without_the_figure_are_left_out():
+    """As `early_own_error` of those that end within the first plans."""
+    errors, won = [1, 2, 3, 4, 5, 6], [True, True, False, True, False, True]
+    measured = result(0, errors, won)
+    first, second = [*measured.trials][:2]
+    trials = {name: dict(trial) for name, trial in measured.trials.items()}
+    del trials[first][MEASURE]
+    lacking = Foretelling.of("arm", MEASURE, [replace(measured, trials=trials)])
+    assert lacking.areas == Foretelling.of("arm", MEASURE, [result(0, errors[1:], won[1:])]).areas
+    trials[second][MEASURE] = None
+    assert Foretelling.of("arm", MEASURE, [replace(measured, trials=trials)]) is None  # four
+
+
 def test_only_arms_that_were_taught_true_codes():
     true, wrong = drawn(0, True), replace(drawn(0, True), codes={"set": {"kind": "shuffled"}})
     untaught = result(0, range(5), [True, False] * 2 + [True], "tiny+no-depth-loss")
