@@ -13,13 +13,14 @@ from depthtok.api.parameters import Flag, Positional
 from depthtok.api.study import Study
 from depthtok.api.train_vla import train_vla
 from depthtok.config import load_toml, to_json
-from depthtok.errors import ConfigError, DepthtokError, StaleStore, as_type
+from depthtok.errors import ConfigError, DepthtokError, MissingPackage, StaleStore
 from depthtok.log import announce, warn
 
 if TYPE_CHECKING:
     from pipelines.ablate.power import PowerPlan
     from pipelines.ablate.seed_result import SeedResult
     from pipelines.ablate.study_page import ClosedLoop
+    from pipelines.sim.config import EvalConfig
     from vla.config import Config
     from vla.evaluation.ablation import AblationTable
 
@@ -270,21 +271,28 @@ def _plan(study: Study, runs: Sequence[SeedRun], difference: float) -> PowerPlan
 
     results = _finished(study, runs)
     trials = [len(result.trials) for several in results.values() for result in several]
+    number, of_one_task = max(trials, default=0), False
+    if not number and runs[0].playing is not None:
+        number, of_one_task = _trials(runs[0].playing["settings"])
     return power.PowerPlan(
         len(study.variants),
         len(study.seeds),
-        max(trials, default=0) or _trials(study),
+        number,
         (difference / 100,) if difference else power.DIFFERENCES,
         spread(results),
         cost(results),
+        of_one_task,
     )
 
 
-def _trials(study: Study) -> int:
-    """Trials of a training, as far as the study says: of one task where it names none."""
-    from pipelines.sim.config import EvalConfig, numbers
+def _trials(settings: EvalConfig) -> tuple[int, bool]:
+    """Trials of a training; and whether they are of one task alone, as what a suite has that is
+    asked for as a whole is not known without its simulator."""
+    from pipelines.evaluate.protocol import Protocol
+    from pipelines.sim.config import numbers
 
-    if study.playing is None:
-        return 0
-    tasks = numbers(as_type(str, study.playing.get("tasks", "")), "tasks")
-    return as_type(int, study.playing.get("trials", EvalConfig.trials)) * max(len(tasks), 1)
+    try:
+        return len(Protocol.of(settings).jobs), False
+    except MissingPackage:
+        tasks = numbers(settings.tasks, "tasks")
+        return settings.trials * max(len(tasks), 1), not tasks

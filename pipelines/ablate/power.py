@@ -108,6 +108,7 @@ class PowerPlan:
     differences: tuple[float, ...]
     spread: RateSpread | None
     cost: Cost | None
+    of_one_task: bool = False  # whether `trials` are of one, as how many a suite has is not known
 
     @property
     def rate(self) -> float:
@@ -166,6 +167,11 @@ class PowerPlan:
             lines.append(
                 f"This study ({self.seeds} seeds, {self.trials} trials; tau {100 * tau:.0f}) finds "
                 + (f"{points} points or more." if points <= 100 else "no difference.")
+            )
+        if self.of_one_task:
+            lines.append(
+                f"{self.trials} are the trials of one task; the suite has more: how many is known "
+                "where its simulator is installed."
             )
         return lines
 

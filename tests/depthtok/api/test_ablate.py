@@ -11,11 +11,12 @@ import pytest
 import depthtok
 from depthtok.api import ablate as api
 from depthtok.api.ablate import Study
-from depthtok.errors import ConfigError, DepthtokError, StaleStore
+from depthtok.errors import ConfigError, DepthtokError, MissingPackage, StaleStore
 from depthtok.log import hearing
 from depthtok.signals import Stopped
 from depthtok.stores.store import Store
 from pipelines.ablate.seed_result import SeedResult
+from pipelines.evaluate.protocol import Protocol
 from pipelines.evaluate.trials import Evaluation, TrialOutcome
 from vla.training import checkpoint
 
@@ -262,6 +263,27 @@ def test_a_plan_knows_what_was_seen(whole, tmp_path):
     assert plan.spread.freedom == 2
     assert plan.differences == (0.05,)
     assert all(row[4] > 0 for row in plan.rows() if row[3] is not None)
+
+
+def test_a_plan_counts_the_trials_of_all_tasks(tmp_path, monkeypatch):
+    """As many as an evaluation has; of one task where its simulator is not there to say it."""
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace('tasks = "8"', ""))
+    monkeypatch.setattr(Protocol, "of", lambda settings: SimpleNamespace(jobs=range(60)))
+    plan = depthtok.ablate(path, plan=True)
+    assert plan.trials == 60
+    assert "of one task" not in " ".join(plan.words())
+
+    def missing(settings):
+        raise MissingPackage("there is no simulator", remedy="install it")
+
+    monkeypatch.setattr(Protocol, "of", missing)
+    plan = depthtok.ablate(path, plan=True)
+    assert plan.trials == TRIALS
+    assert f"{TRIALS} are the trials of one task; the suite has more" in plan.words()[-1]
+    plan = depthtok.ablate(write(tmp_path), plan=True)
+    assert plan.trials == TRIALS
+    assert "of one task" not in " ".join(plan.words())
 
 
 def test_processes_of_their_own_make_the_same_policies(whole, tmp_path):
