@@ -13,13 +13,14 @@ from depthtok.api.parameters import Flag, Positional
 from depthtok.api.study import Study
 from depthtok.api.train_vla import train_vla
 from depthtok.config import load_toml, to_json
-from depthtok.errors import ConfigError, DepthtokError, StaleStore, as_type
+from depthtok.errors import ConfigError, DepthtokError, MissingPackage, StaleStore
 from depthtok.log import announce, warn
 
 if TYPE_CHECKING:
     from pipelines.ablate.power import PowerPlan
     from pipelines.ablate.seed_result import SeedResult
     from pipelines.ablate.study_page import ClosedLoop
+    from pipelines.sim.config import EvalConfig
     from vla.config import Config
     from vla.evaluation.ablation import AblationTable
 
@@ -47,6 +48,7 @@ class SeedRun:
     training: Mapping[str, Any]  # arguments of train_vla
     playing: Mapping[str, Any] | None  # arguments of evaluate
     of_trials: Mapping[str, object] | None  # of them, what decides trials
+    learns: Mapping[str, object]  # see `pipelines/ablate/learnt.py`; as the study began
 
     @property
     def title(self) -> str:
@@ -65,7 +67,8 @@ class SeedRun:
 
     def result(self) -> SeedResult | None:
         """What remains of it, if it is finished: None, too, where [eval] was another one. Raises
-        `StaleStore` where the training's settings were."""
+        `StaleStore` where the training's settings were, or what it learnt from."""
+        from pipelines.ablate.learnt import differences
         from pipelines.ablate.seed_result import SeedResult
         from vla.config import Config
 
@@ -77,6 +80,11 @@ class SeedRun:
                 f"{self.path} is of other settings than the study's",
                 remedy="give the same settings, or another `out`",
             )
+        if differ := differences(result.learnt or {}, self.learns):
+            raise StaleStore(
+                f"{self.path} did not learn from what the study names now: {', '.join(differ)}",
+                remedy="name what it learnt from, or give another `out` (and `results`)",
+            )
         return result if to_json(result.playing) == to_json(self.of_trials) else None
 
     def carry_out(self) -> None:
@@ -84,6 +92,7 @@ class SeedRun:
         from pipelines.ablate.seed_result import SeedResult
         from vla.training import checkpoint
 
+        learns = _learnt(self.training)  # a store may have been made anew since the study began
         cost: dict[str, float | None] = {}
         resumed, since = bool(checkpoint.steps(self.run)), _cpu_s()
         announce(train_vla(**self.training))
@@ -94,8 +103,15 @@ class SeedRun:
             cost["evaluation"] = None if resumed else _cpu_s() - since
         evaluation = None if self.playing is None else self.run / "eval"
         SeedResult.of(
-            self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost
+            self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost, learns
         ).write(self.results)
+
+
+def _learnt(training: Mapping[str, Any]) -> dict[str, object]:
+    """What a training with these arguments of train_vla learns from."""
+    from pipelines.ablate.learnt import learnt
+
+    return learnt(*(training[name] for name in ("settings", "stores", "weights", "camera")))
 
 
 def _cpu_s() -> float:
@@ -142,27 +158,35 @@ def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
     from pipelines.evaluate.judged import knows_codes
 
     trainings = study.trainings(threads=1 if one_core else None)
-    runs = []
+    runs: list[SeedRun] = []
+    learns: dict[str, Mapping[str, object]] = {}  # by arm: no seed changes it
     for (name, seed, out), (_, arguments) in zip(study.runs(), trainings, strict=True):
         depth = arguments["settings"].model.depth
         playing = study.played(out, depth.target if knows_codes(depth) else "")
         places = study.results, study.log(name, seed)
-        runs.append(SeedRun(*places, name, seed, out, arguments, playing, study.of_trials))
+        of_trials = study.of_trials
+        if name not in learns:
+            learns[name] = _learnt(arguments)
+        runs.append(SeedRun(*places, name, seed, out, arguments, playing, of_trials, learns[name]))
     return runs
 
 
 def _carry_out(runs: Sequence[SeedRun], jobs: int, nice: int) -> dict[str, str]:
     """Carries out what is not finished; what failed, and of what, by title."""
-    todo = [run for run in runs if run.result() is None]
-    if not jobs and not nice:
-        for number, run in enumerate(todo, 1 + len(runs) - len(todo)):
-            announce(f"[{number}/{len(runs)}] {run.title}")
-            run.carry_out()
-        return {}
     from depthtok.signals import stoppable
     from pipelines.ablate import pool
 
-    failures = {}
+    todo = [run for run in runs if run.result() is None]
+    failures: dict[str, str] = {}
+    if not jobs and not nice:
+        for number, run in enumerate(todo, 1 + len(runs) - len(todo)):
+            announce(f"[{number}/{len(runs)}] {run.title}")
+            try:
+                run.carry_out()
+            except DepthtokError as error:
+                failures[run.title] = pool.in_words(error)
+                announce(f"failed: {failures[run.title]}")
+        return failures
     with stoppable():
         ended = pool.run(todo, max(jobs, 1), nice)
         for number, finished in enumerate(ended, 1 + len(runs) - len(todo)):
@@ -176,8 +200,11 @@ def _carry_out(runs: Sequence[SeedRun], jobs: int, nice: int) -> dict[str, str]:
 
 
 def _outcome(run: SeedRun) -> str:
-    result = run.result()
-    if result is None or not result.trials:
+    """In words, of a run that has ended."""
+    from pipelines.ablate.seed_result import SeedResult
+
+    result = SeedResult.read(run.path)
+    if not result.trials:
         return "trained"
     return f"{sum(result.won.values())} of {len(result.trials)}"
 
@@ -217,7 +244,7 @@ def _concluded(
 
 def _finished(study: Study, runs: Sequence[SeedRun]) -> dict[str, list[SeedResult]]:
     """The results that there are, by arm, in the order of the seeds; says which files are left out
-    for trials of other settings."""
+    for trials of other settings, and how many do not say what they learnt from."""
     results: dict[str, list[SeedResult]] = {name: [] for name in study.variants}
     others = []
     for run in runs:
@@ -228,6 +255,12 @@ def _finished(study: Study, runs: Sequence[SeedRun]) -> dict[str, list[SeedResul
     if others:
         which = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
         warn(f"left out, as the trials were of other settings than [eval] has now: {which}")
+    silent = sum(result.learnt is None for several in results.values() for result in several)
+    if silent:
+        warn(
+            f"{silent} files of seeds do not say what they learnt from (an earlier version made "
+            "them): they are used, and not compared with the study's data"
+        )
     return results
 
 
@@ -238,21 +271,28 @@ def _plan(study: Study, runs: Sequence[SeedRun], difference: float) -> PowerPlan
 
     results = _finished(study, runs)
     trials = [len(result.trials) for several in results.values() for result in several]
+    number, of_one_task = max(trials, default=0), False
+    if not number and runs[0].playing is not None:
+        number, of_one_task = _trials(runs[0].playing["settings"])
     return power.PowerPlan(
         len(study.variants),
         len(study.seeds),
-        max(trials, default=0) or _trials(study),
+        number,
         (difference / 100,) if difference else power.DIFFERENCES,
         spread(results),
         cost(results),
+        of_one_task,
     )
 
 
-def _trials(study: Study) -> int:
-    """Trials of a training, as far as the study says: of one task where it names none."""
-    from pipelines.sim.config import EvalConfig, numbers
+def _trials(settings: EvalConfig) -> tuple[int, bool]:
+    """Trials of a training; and whether they are of one task alone, as what a suite has that is
+    asked for as a whole is not known without its simulator."""
+    from pipelines.evaluate.protocol import Protocol
+    from pipelines.sim.config import numbers
 
-    if study.playing is None:
-        return 0
-    tasks = numbers(as_type(str, study.playing.get("tasks", "")), "tasks")
-    return as_type(int, study.playing.get("trials", EvalConfig.trials)) * max(len(tasks), 1)
+    try:
+        return len(Protocol.of(settings).jobs), False
+    except MissingPackage:
+        tasks = numbers(settings.tasks, "tasks")
+        return settings.trials * max(len(tasks), 1), not tasks

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from depthtok.intervals import Estimate
 from depthtok.pages.plots import ForestRow
@@ -36,8 +36,8 @@ class Foretelling:
 
     arm: str
     when: str  # which plans the error is of, in words
-    areas: tuple[float, ...]  # by training that both won and lost trials
-    rates: tuple[Estimate, ...]  # success by fifth of a training's errors, over trainings
+    areas: tuple[float, ...]  # by training that both won and lost trials of one task
+    rates: tuple[Estimate, ...]  # success by fifth of a training's errors in a task, over trainings
     trainings: int  # that have errors
 
     @classmethod
@@ -48,8 +48,8 @@ class Foretelling:
         tables = [table for result in results if (table := _table(result, measure)) is not None]
         if not tables:
             return None
-        areas = [area for errors, won in tables if (area := _area(errors, won)) is not None]
-        by_fifth = np.array([_rates(errors, won) for errors, won in tables])
+        areas = [area for table in tables if (area := _area(*table)) is not None]
+        by_fifth = np.array([_rates(*table) for table in tables])
         rates = tuple(Estimate.of(column.tolist()) for column in by_fifth.T)
         return cls(arm, WHEN[measure], tuple(areas), rates, len(tables))
 
@@ -57,7 +57,10 @@ class Foretelling:
         """What is seen, in words."""
         about = f"{self.arm}: the error of predicted codes in {self.when}"
         if len(self.areas) < 2:
-            return f"{about} was not tested: {len(self.areas)} training(s) won and lost trials."
+            return (
+                f"{about} was not tested: {len(self.areas)} training(s) won and lost trials of one "
+                "task."
+            )
         area = Estimate.of([100 * value for value in self.areas])
         low, high = area.mean - area.half, area.mean + area.half
         verdict = (
@@ -107,30 +110,41 @@ def _is_taught(result: SeedResult) -> bool:
     return depth.expert and depth.target == "codes" and not result.codes
 
 
-def _table(
-    result: SeedResult, measure: str
-) -> tuple[Float64[np.ndarray, " K"], Bool[np.ndarray, " K"]] | None:
-    """Errors of a training's trials, and which were won; None where fewer have an error than there
-    are fifths."""
-    trials = [trial for trial in result.trials.values() if trial.get(measure) is not None]
+Errors = Float64[np.ndarray, " K"]
+Won = Bool[np.ndarray, " K"]
+Tasks = Int64[np.ndarray, " K"]  # a number for each trial's
+
+
+def _table(result: SeedResult, measure: str) -> tuple[Errors, Won, Tasks] | None:
+    """Errors of a training's trials, which were won, and of which task; None where fewer have an
+    error than there are fifths."""
+    trials = {n: trial for n, trial in result.trials.items() if trial.get(measure) is not None}
     if len(trials) < len(FIFTHS):
         return None
-    errors = np.array([trial[measure] for trial in trials], np.float64)
-    return errors, np.array([trial["success"] for trial in trials], bool)
+    errors = np.array([trial[measure] for trial in trials.values()], np.float64)
+    won = np.array([trial["success"] for trial in trials.values()], bool)
+    names = [name.rpartition("-trial-")[0] for name in trials]  # task-08-trial-000
+    return errors, won, np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _area(errors: Float64[np.ndarray, " K"], won: Bool[np.ndarray, " K"]) -> float | None:
-    """How often a lost trial has the larger error, ties by half; None where all
-    were won, or all lost."""
-    if won.all() or not won.any():
+def _area(errors: Errors, won: Won, tasks: Tasks) -> float | None:
+    """How often a lost trial has the larger error, of all pairs with a won one of its task, ties by
+    half; None where there are no such pairs."""
+    pairs = (tasks[:, None] == tasks) & ~won[:, None] & won
+    if not pairs.any():
         return None
-    apart = errors[~won][:, None] - errors[won][None]
+    apart = (errors[:, None] - errors)[pairs]
     return float((apart > 0).mean() + (apart == 0).mean() / 2)
 
 
-def _rates(
-    errors: Float64[np.ndarray, " K"], won: Bool[np.ndarray, " K"]
-) -> Float64[np.ndarray, " 5"]:
-    """Success by fifth of the errors, in ascending order; ties keep the order of the trials."""
-    order = np.argsort(errors, kind="stable")
+def _rates(errors: Errors, won: Won, tasks: Tasks) -> Float64[np.ndarray, " 5"]:
+    """Success by fifth of the errors within tasks, in ascending order; ties keep the order of the
+    trials."""
+    share = np.empty(len(errors))  # of its task's errors that are below a trial's
+    for task in np.unique(tasks):
+        (rows,) = np.nonzero(tasks == task)
+        share[rows[np.argsort(errors[rows], kind="stable")]] = (np.arange(len(rows)) + 0.5) / len(
+            rows
+        )
+    order = np.argsort(share, kind="stable")
     return np.array([won[part].mean() for part in np.array_split(order, len(FIFTHS))])

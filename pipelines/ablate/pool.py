@@ -119,12 +119,17 @@ def _work(job: Job, nice: int, speaks: Connection) -> None:
     try:
         job.carry_out()
     except DepthtokError as error:
-        speaks.send(f"{error.problem} (to mend it: {error.remedy})")
+        speaks.send(in_words(error))
         sys.exit(1)
     except Exception as error:  # told to the parent, whatever it is
         traceback.print_exc()
         speaks.send(f"{type(error).__name__}: {error}; see {job.log}")
         sys.exit(1)
+
+
+def in_words(error: DepthtokError) -> str:
+    """What a run failed of, and what mends it, in one line."""
+    return f"{error.problem} (to mend it: {error.remedy})"
 
 
 def _leave_with_parent() -> None:

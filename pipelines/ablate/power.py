@@ -2,9 +2,9 @@
 
 The success rate of a training is p + (effect of its arm) + u, with u normal between trainings, of
 standard deviation tau; its n trials are Bernoulli. So a difference of two arms of S trainings each
-has the variance 2/S (tau^2 + p (1 - p) / n), and is tested by Student's t with 2 (S - 1) degrees of
-freedom, two-sided at 5 %. Trainings of one seed are taken as independent between arms: where they
-are not, the paired test that is made afterwards needs fewer.
+has the variance 2/S (tau^2 + p (1 - p) / n), and is tested as it will be: paired by seed, by
+Student's t with S - 1 degrees of freedom, two-sided at 5 %. Trainings of one seed are taken as
+independent between arms: where they are alike, fewer do.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class Cost:
 
 
 def power(seeds: int, difference: float, tau: float, trials: int, rate: float) -> float:
-    """The chance to find a difference, with so many seeds an arm."""
+    """The chance that the paired test finds a difference, with so many seeds an arm."""
     error = math.sqrt(2 / seeds * (tau**2 + rate * (1 - rate) / trials))
-    freedom = 2 * (seeds - 1)
+    freedom = seeds - 1
     return beyond(limit_of(SHARE, freedom), freedom, difference / error)
 
 
@@ -108,6 +108,7 @@ class PowerPlan:
     differences: tuple[float, ...]
     spread: RateSpread | None
     cost: Cost | None
+    of_one_task: bool = False  # whether `trials` are of one, as how many a suite has is not known
 
     @property
     def rate(self) -> float:
@@ -140,7 +141,8 @@ class PowerPlan:
         lines = [
             "Two levels: a training's success rate is p + effect + u, u normal with standard "
             "deviation tau between trainings; its trials are Bernoulli. Difference of two arms, t "
-            f"test, two-sided {100 * SHARE:.0f} %, power {100 * POWER:.0f} %.",
+            f"test paired by seed, two-sided {100 * SHARE:.0f} %, power {100 * POWER:.0f} %; where "
+            "trainings of one seed are alike, fewer do.",
             self.spread.words() if self.spread else unknown,
             f"{'points':>6} {'tau':>4} {'trials':>6} {'seeds/arm':>9} {'CPU-hours':>9}"
             f"  ({self.arms} arms)",
@@ -165,6 +167,11 @@ class PowerPlan:
             lines.append(
                 f"This study ({self.seeds} seeds, {self.trials} trials; tau {100 * tau:.0f}) finds "
                 + (f"{points} points or more." if points <= 100 else "no difference.")
+            )
+        if self.of_one_task:
+            lines.append(
+                f"{self.trials} are the trials of one task; the suite has more: how many is known "
+                "where its simulator is installed."
             )
         return lines
 

@@ -44,6 +44,7 @@ class SeedResult:
     weights: Mapping[str, str]  # sha256 by file
     version: str
     cpu_s: Mapping[str, float | None]  # of the training and of all trials; None: not known
+    learnt: Mapping[str, object] | None = None  # see `learnt.py`; None: of before that was kept
 
     @staticmethod
     def path(results: Path, arm: str, seed: int) -> Path:
@@ -60,6 +61,7 @@ class SeedResult:
         playing: Mapping[str, object] | None,
         evaluation: Path | None,
         cpu_s: Mapping[str, float | None],
+        learnt: Mapping[str, object],
     ) -> SeedResult:
         """Of a finished run, and its evaluation."""
         newest = checkpoint.find(run)
@@ -82,6 +84,7 @@ class SeedResult:
             checkpoint.weights_sha256(newest),
             version("depthtok"),
             cpu_s,
+            learnt,
         )
 
     def write(self, results: Path) -> None:
@@ -98,6 +101,7 @@ class SeedResult:
             figures = RunFigures.from_json(as_type(dict, content.pop("figures")))
             result = cls(figures=figures, **content)
             as_type(str, result.arm), as_type(int, result.seed), as_type(dict, result.config)
+            as_type(dict, result.learnt or {})
             for trial in as_type(dict, result.trials).values():
                 as_type(bool, trial["success"])
         return result

@@ -26,7 +26,7 @@ from vla.training.checkpoint import TrainingState
 
 SERVER = ("ws://", "wss://")
 MAIN = "image"  # what every benchmark calls its main camera
-EARLY = 10  # plans of a trial whose depth codes are judged by themselves: none is won by then
+EARLY = 10  # plans of a trial whose depth codes are judged by themselves, unless it ends in them
 _MEANT = ("meaning", "gripper", "orientations")
 """In a server's greeting: held against the robot and the benchmark, and no part of who it is."""
 
@@ -261,7 +261,8 @@ class Seeing:
         """Agreement of the predicted codes with those of the true depth, and the error in
         normalised disparity after decoding both, of all plans and of the `EARLY` first; adds both
         as panels. The range is that of all plans; `early_own_error` is of the first ones with the
-        range of those, as only that is known before a trial is decided."""
+        range of those, as only that is known before a trial is decided; one that ends within them
+        has none."""
         from depthtok.data import DepthKind
         from depthtok.pages.colour import colourise
 
@@ -269,13 +270,15 @@ class Seeing:
         pictures = [self._codec.decode(codes) for codes in (true, predicted)]
         rollout.panels += [list(colourise(p, DepthKind.DISPARITY, 0.0, 1.0)) for p in pictures]
         errors = np.abs(pictures[0] - pictures[1])
-        early = self._codec.decode(self._true_codes(rollout, min(EARLY, rollout.plans)))
-        return {
+        figures = {
             "code_agreement": float((true == predicted).mean()),
             "disparity_error": float(errors.mean()),
             "early_disparity_error": float(errors[:EARLY].mean()),
-            "early_own_error": float(np.abs(early - pictures[1][:EARLY]).mean()),
         }
+        if rollout.plans > EARLY:
+            early = self._codec.decode(self._true_codes(rollout, EARLY))
+            figures["early_own_error"] = float(np.abs(early - pictures[1][:EARLY]).mean())
+        return figures
 
     def _true_codes(self, rollout: Rollout, plans: int) -> UInt8[np.ndarray, "T h w"]:
         """The true depth at the first plans as codes, with the range of those."""

@@ -1,5 +1,6 @@
 """The registered experiment: its file says what its page says."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 from depthtok.api.study import Study
 from depthtok.config import flat, load_toml
 from pipelines.ablate.power import power
+from pipelines.ablate.student import beyond, limit_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 PILOT_SEEDS, LOOK = {0, 1}, 16
+TAUS = 0.03, 0.06, 0.09, 0.12
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +59,34 @@ def test_results_are_kept_beside_the_study(study):
     assert study.out == Path("runs/experiment")
 
 
-def test_the_table_of_power_is_that_of_the_model(page):
+def finds(seeds, points, tau, freedom):
+    """The chance to find a difference with 50 trials and success near 50 %."""
+    error = math.sqrt(2 / seeds * (tau**2 + 0.25 / 50))
+    return beyond(limit_of(0.05, freedom), freedom, points / 100 / error)
+
+
+def test_the_table_of_power_is_that_of_a_test_of_two_samples(page):
+    """As it was registered."""
     rows = re.findall(r"^\| (16|32) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
     assert [int(row[0]) for row in rows] == [16, 32]
-    for seeds, *points in rows:
-        for tau, smallest in zip((0.03, 0.06, 0.09, 0.12), points, strict=True):
-            assert power(int(seeds), int(smallest) / 100, tau, 50, 0.5) >= 0.8
-            assert power(int(seeds), int(smallest) / 100 - 0.01, tau, 50, 0.5) < 0.8
+    for row in rows:
+        seeds, *points = map(int, row)
+        for tau, smallest in zip(TAUS, points, strict=True):
+            assert finds(seeds, smallest, tau, 2 * (seeds - 1)) >= 0.8
+            assert finds(seeds, smallest - 1, tau, 2 * (seeds - 1)) < 0.8
+
+
+def test_what_the_paired_test_finds_is_said(page):
+    text = " ".join(page.split())
+    rows = re.findall(r"(\d+), (\d+), (\d+) and (\d+) points with (16|32) seeds", text)
+    assert [int(row[-1]) for row in rows] == [16, 32]
+    for row in rows:
+        *points, seeds = map(int, row)
+        for tau, smallest in zip(TAUS, points, strict=True):
+            assert power(seeds, smallest / 100, tau, 50, 0.5) >= 0.8
+            assert power(seeds, smallest / 100 - 0.01, tau, 50, 0.5) < 0.8
+    exact = re.findall(r"(16|32) seeds find (\d+\.\d) points rather than (\d+\.\d)", text)
+    for seeds, paired, two in exact:
+        for points, freedom in ((paired, int(seeds) - 1), (two, 2 * (int(seeds) - 1))):
+            assert finds(int(seeds), float(points), 0.09, freedom) == pytest.approx(0.8, abs=0.005)
+    assert len(exact) == 2

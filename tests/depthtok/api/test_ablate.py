@@ -11,9 +11,12 @@ import pytest
 import depthtok
 from depthtok.api import ablate as api
 from depthtok.api.ablate import Study
-from depthtok.errors import ConfigError, DepthtokError, StaleStore
+from depthtok.errors import ConfigError, DepthtokError, MissingPackage, StaleStore
 from depthtok.log import hearing
+from depthtok.signals import Stopped
+from depthtok.stores.store import Store
 from pipelines.ablate.seed_result import SeedResult
+from pipelines.evaluate.protocol import Protocol
 from pipelines.evaluate.trials import Evaluation, TrialOutcome
 from vla.training import checkpoint
 
@@ -179,6 +182,37 @@ def test_an_interrupted_study_goes_on_to_the_same_result(whole, copy, played, mo
     assert again.cpu_s == {"training": None, "evaluation": None}  # a part would mislead
 
 
+def test_a_run_that_fails_stops_no_other(copy, monkeypatch):
+    """As with --jobs; a signal does."""
+    for name in ("true/seed-3", "wrong/seed-4"):
+        (copy / "out" / "results" / f"{name}.json").unlink()
+    heard, runs = [], []
+    play = stand_in(runs)
+
+    def evaluate(policy, **others):
+        if "true" in policy:
+            raise ConfigError("it does not play", remedy="mend it")
+        return play(policy, **others)
+
+    monkeypatch.setattr(api, "evaluate", evaluate)
+    with hearing(heard.append):
+        ablation = depthtok.ablate(write(copy))
+    assert ablation.failures == {"true, seed 3": "it does not play (to mend it: mend it)"}
+    assert runs == ["wrong/seed-4"]
+    assert "failed: it does not play (to mend it: mend it)" in heard
+    assert list(ablation.closed_loop.to_json()["arms"]["true"]) == ["4"]
+    (copy / "out" / "results" / "true" / "seed-4.json").unlink()
+    with pytest.raises(DepthtokError, match=r"no seed is finished.*true, seed 4: it does not play"):
+        depthtok.ablate(write(copy))
+
+    def stopped(**arguments):
+        raise Stopped(15)
+
+    monkeypatch.setattr(api, "evaluate", stopped)
+    with pytest.raises(Stopped):
+        depthtok.ablate(write(copy))
+
+
 def test_other_settings_are_refused_and_a_damaged_result_is_named(copy, played):
     tmp_path = copy
     with pytest.raises(StaleStore, match=r"seed-3.json is of other settings"):
@@ -187,6 +221,32 @@ def test_other_settings_are_refused_and_a_damaged_result_is_named(copy, played):
     path.write_text(path.read_text()[:50])
     with pytest.raises(DepthtokError, match=r"seed-3.json"):
         depthtok.ablate(write(tmp_path, seeds=[3]))
+
+
+def test_a_seed_counts_only_for_what_it_learnt_from(copy, played, capsys):
+    """Other data than a file's are refused; the same elsewhere are not, nor what is not there."""
+    moved, other = copy / "moved", copy / "other"
+    for path in (moved, other):
+        shutil.copytree(BEFORE / "codes", path)
+    shutil.rmtree(sorted((other / "parts").glob("*-of-*"))[0])
+    for change, name in (
+        ({"codes": [str(other)], "partial": True}, "codes"),
+        ({"held-out": 0.2}, "held_out"),
+        ({"weights": str(BEFORE / "run")}, "weights"),
+        ({"mixture": "magic-soup-plus"}, "mixture"),
+    ):
+        with pytest.raises(StaleStore, match=rf"seed-3.json did not learn from .* now: {name}\n"):
+            depthtok.ablate(write(copy, **change), report=True)
+    depthtok.ablate(write(copy, codes=[str(moved)]))
+    depthtok.ablate(write(copy, codes=["nowhere"], episodes=["nowhere"]), report=True)
+    assert "do not say what they learnt from" not in capsys.readouterr().err
+    for path in (copy / "out" / "results").glob("*/seed-*.json"):  # as an earlier version wrote it
+        content = json.loads(path.read_text())
+        assert content.pop("learnt")["codes"] == [{"content": Store(BEFORE / "codes").content}]
+        path.write_text(json.dumps(content))
+    depthtok.ablate(write(copy, codes=[str(other)], partial=True))
+    assert capsys.readouterr().err.count("4 files of seeds do not say what they learnt from") == 1
+    assert played == []
 
 
 def test_a_difference_to_plan_for_does_not_train(tmp_path):
@@ -203,6 +263,27 @@ def test_a_plan_knows_what_was_seen(whole, tmp_path):
     assert plan.spread.freedom == 2
     assert plan.differences == (0.05,)
     assert all(row[4] > 0 for row in plan.rows() if row[3] is not None)
+
+
+def test_a_plan_counts_the_trials_of_all_tasks(tmp_path, monkeypatch):
+    """As many as an evaluation has; of one task where its simulator is not there to say it."""
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace('tasks = "8"', ""))
+    monkeypatch.setattr(Protocol, "of", lambda settings: SimpleNamespace(jobs=range(60)))
+    plan = depthtok.ablate(path, plan=True)
+    assert plan.trials == 60
+    assert "of one task" not in " ".join(plan.words())
+
+    def missing(settings):
+        raise MissingPackage("there is no simulator", remedy="install it")
+
+    monkeypatch.setattr(Protocol, "of", missing)
+    plan = depthtok.ablate(path, plan=True)
+    assert plan.trials == TRIALS
+    assert f"{TRIALS} are the trials of one task; the suite has more" in plan.words()[-1]
+    plan = depthtok.ablate(write(tmp_path), plan=True)
+    assert plan.trials == TRIALS
+    assert "of one task" not in " ".join(plan.words())
 
 
 def test_processes_of_their_own_make_the_same_policies(whole, tmp_path):

@@ -71,7 +71,7 @@ def test_predicted_codes_are_judged_by_the_true_depth():
     assert 0 <= figures["code_agreement"] < 0.5
     assert 0 < figures["disparity_error"] < 1
     assert figures["early_disparity_error"] == figures["disparity_error"]  # three plans
-    assert figures["early_own_error"] == figures["disparity_error"]
+    assert "early_own_error" not in figures  # the trial was decided by then
     assert [len(panel) for panel in rollout.panels] == [rollout.plans] * 2
     true, said = rollout.panels
     assert np.ptp(np.stack(true)) > 0
