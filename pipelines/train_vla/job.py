@@ -103,7 +103,7 @@ class PolicyTraining:
                 **checks.begun_from(self.weights, learn, self.state),
                 **origins.notes(opened, self.state),
                 "instructions": prompts.to_json(),
-                **checks.notes(learn, validation, opened.book, checks.rule_of(self.state)),
+                **checks.notes(learn, validation, opened.book, self.state),
             }
             checks.require_same_codes(self.state, notes)
             weights = self._weights(learn.tokenizer) if self.begun is None else None
