@@ -93,6 +93,7 @@ class PolicyTraining:
         if config.train.deterministic:
             before_cuda()
         with launched(choose(self.device)) as (ranks, device), ExitStack() as locked:
+            ranks.rows(config.train.batch)  # refused now, not when all is open
             if ranks.rank == 0:  # which writes all of the run
                 locked.enter_context(writing(self.out))
             opened = OpenStores.of(config, self.stores, device)
