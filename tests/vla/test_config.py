@@ -91,6 +91,14 @@ def test_nonsense_is_refused(over, message):
         load("tiny", over)
 
 
+def test_what_is_asked_of_a_depth_expert_is_asked_where_there_is_one():
+    larger = load("open-pi0", {"model.vision.image_size": 448}).model
+    assert larger.vision.grid == 32
+    load("open-pi0", {"model.vlm.layers": 9, "model.action.layers": 9})
+    with pytest.raises(ConfigError, match="16x16 code grid does not divide into 32x32"):
+        load("qdepth", {"model.vision.image_size": 448})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
