@@ -239,9 +239,8 @@ def test_a_master_alone_makes_no_ranks(alone, monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    for name, value in (
-        names.items() if alone else {**names, "RANK": "0", "WORLD_SIZE": "1"}.items()
-    ):
+    names |= {} if alone else {"RANK": "0", "WORLD_SIZE": "1"}
+    for name, value in names.items():
         monkeypatch.setenv(name, value)
     with launched("cpu") as (ranks, device):
         assert (ranks, device, dist.is_initialized()) == (Ranks(), "cpu", not alone)
