@@ -155,9 +155,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         one_of("mask", self.mask, MASKS)
-        experts = {"action": self.action}
-        experts |= {"depth_expert": self.depth_expert} if self.depth.expert else {}
-        for name, expert in experts.items():
+        experts = (("action", self.action), ("depth_expert", self.depth_expert))
+        for name, expert in experts if self.depth.expert else experts[:1]:
             fulfilled(
                 expert.shared == self.vlm.shared,
                 f"{name} has (layers, heads, kv_heads, head_dim) = {expert.shared},"
