@@ -155,7 +155,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         one_of("mask", self.mask, MASKS)
-        for name, expert in (("action", self.action), ("depth_expert", self.depth_expert)):
+        experts = (("action", self.action), ("depth_expert", self.depth_expert))
+        for name, expert in experts if self.depth.expert else experts[:1]:
             fulfilled(
                 expert.shared == self.vlm.shared,
                 f"{name} has (layers, heads, kv_heads, head_dim) = {expert.shared},"
@@ -171,7 +172,7 @@ class ModelConfig:
             f"depth.cameras = {self.depth.cameras}, but the model sees {self.cameras}",
         )
         fulfilled(
-            self.depth.grid % self.vision.grid == 0,
+            not self.depth.expert or self.depth.grid % self.vision.grid == 0,
             f"a {self.depth.grid}x{self.depth.grid} code grid does not divide into"
             f" {self.vision.grid}x{self.vision.grid} image tokens",
             "choose vision.image_size / vision.patch so that it divides depth.grid",

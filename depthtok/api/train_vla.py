@@ -140,11 +140,13 @@ def _on_ray(job: PolicyTraining, opened: OpenStores, ranks: int, address: str | 
     """The training on Ray, watched from here."""
     from depthtok.disk.locks import writing
     from pipelines.ray.ranks import run_on_ranks
+    from vla.training.parallel import Ranks
 
     if "WORLD_SIZE" in os.environ:
         raise ConfigError(
             "--ranks under torchrun, which has started its own", remedy="leave --ranks out"
         )
+    Ranks(0, ranks).rows(job.config.train.batch)  # refused before Ray is started
     with writing(job.out):  # the first rank locks it; a refusal is better now
         pass
     job.data(opened, None)  # warnings and refusals are said here

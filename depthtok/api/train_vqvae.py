@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from depthtok.api.depth_stores import by_task, depth_sources
 from depthtok.api.flags import Cameras, Device, EpisodesMoved, Partial, Resume, SourceRoot
 from depthtok.api.parameters import Flag, Positional, Preset
+from depthtok.launch import local_rank, world_size
 from vqvae.config import TokeniserConfig
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _ranks(device: str, threads: int) -> Iterator[tuple[int, str]]:
     from pipelines.device import choose, training_threads
 
     training_threads(threads)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if world_size() < 2:
         yield 0, choose(device)
         return
     from datetime import timedelta
@@ -115,7 +115,7 @@ def _ranks(device: str, threads: int) -> Iterator[tuple[int, str]]:
 
     chosen = choose(device)
     if chosen.startswith("cuda"):
-        chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+        chosen = f"cuda:{local_rank()}"
         cuda.set_device(chosen)
     # The others wait while rank 0 fills the cache and evaluates.
     backend = "nccl" if chosen.startswith("cuda") else "gloo"

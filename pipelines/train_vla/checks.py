@@ -40,6 +40,13 @@ def rule_of(begun: TrainingState | None) -> str:
     return KEYED if begun is None else (begun.notes or {}).get("held_out", {}).get("rule", BEFORE)
 
 
+def drawn_by(begun: TrainingState | None) -> str:
+    """How a part of a data set is drawn: a run that goes on keeps its rule."""
+    from vla.data.dataset import BEFORE, SCATTERED
+
+    return SCATTERED if begun is None else (begun.notes or {}).get("drawn", BEFORE)
+
+
 def check_meaning(members: Sequence[Member], config: Config, begun: TrainingState | None) -> None:
     """Refuses data sets that do not mean the same, and says what cannot be checked. A run that was
     begun before this was checked goes on, with a warning. Raises `ConfigError`."""
@@ -117,20 +124,22 @@ def _spreads(member: Member, side: str) -> Iterator[tuple[str, Any]]:
 
 
 def notes(
-    learn: Dataset, validation: Dataset | None, book: Codebook | None, rule: str
+    learn: Dataset, validation: Dataset | None, book: Codebook | None, begun: TrainingState | None
 ) -> dict[str, Any]:
-    """What a run records of its data: what is unusual in its columns, and which episodes are held
-    out, and how many of these the codebook learnt from (None: not known)."""
+    """What a run records of its data: what is unusual in its columns, by which rules samples are
+    drawn and episodes held out, and how many of these the codebook learnt from (None: not
+    known)."""
     spread: dict[str, Any] = {}
     for member in learn.members:
         for side in NORMS:
             for name, column in _spreads(member, side):
                 if column.note:
                     spread.setdefault(member.name, {}).setdefault(side, {})[name] = column.note
-    held = {"rule": rule, **held_out(learn, validation, book)}
+    held = {"rule": rule_of(begun), **held_out(learn, validation, book)}
     codes = records(learn.members)
     return {
         "held_out": held,
+        "drawn": drawn_by(begun),
         **({"spread": spread} if spread else {}),
         **({"depth_codes": codes} if codes else {}),
     }

@@ -93,6 +93,7 @@ class PolicyTraining:
         if config.train.deterministic:
             before_cuda()
         with launched(choose(self.device)) as (ranks, device), ExitStack() as locked:
+            ranks.rows(config.train.batch)  # refused now, not when all is open
             if ranks.rank == 0:  # which writes all of the run
                 locked.enter_context(writing(self.out))
             opened = OpenStores.of(config, self.stores, device)
@@ -103,7 +104,7 @@ class PolicyTraining:
                 **checks.begun_from(self.weights, learn, self.state),
                 **origins.notes(opened, self.state),
                 "instructions": prompts.to_json(),
-                **checks.notes(learn, validation, opened.book, checks.rule_of(self.state)),
+                **checks.notes(learn, validation, opened.book, self.state),
             }
             checks.require_same_codes(self.state, notes)
             weights = self._weights(learn.tokenizer) if self.begun is None else None

@@ -100,8 +100,9 @@ def datasets(
 ) -> tuple[Dataset, Dataset | None]:
     """What is learnt from and what validates, split by episode. `cache` is where frames are kept
     decoded, a directory a data set; `reader` is the tokenizer, if not the one the settings name. A
-    run that goes on from `begun` keeps its norms, and the rule by which its episodes are held out.
-    Raises `ConfigError` for random crops of a frame cache, which holds no source's frames.
+    run that goes on from `begun` keeps its norms, and the rules by which its episodes are held out
+    and its samples drawn. Raises `ConfigError` for random crops of a frame cache, which holds no
+    source's frames.
     """
     from vla.data import dataset as data
     from vla.data import tokenizer
@@ -133,8 +134,10 @@ def datasets(
     learn = [controlled(fewer(member, config), config) for member in learn]
     if held_out and not out:
         warn("no episode is held out: nothing will be validated")
-    validation = data.Dataset(out, config, reader, augment=False, held_out=True) if out else None
-    return data.Dataset(learn, config, reader), validation
+    drawn, validation = checks.drawn_by(begun), None
+    if out:
+        validation = data.Dataset(out, config, reader, augment=False, held_out=True, drawn=drawn)
+    return data.Dataset(learn, config, reader, drawn=drawn), validation
 
 
 def _nothing_left(joined: Sequence[Member]) -> ConfigError:

@@ -106,4 +106,7 @@ def test_a_run_keeps_what_presets_did_not_state_then(run, capsys):
         assert "begun with model.depth.target_odds = 0.0: it goes on so, not with 2.0" in (
             capsys.readouterr().err
         )
+    stated = {"data.action_norm": "q99", "data.empty_instructions": "drop"}
+    data = as_begun(run, today.updated(stated)).data
+    assert (data.action_norm, data.empty_instructions) == ("bounds", "keep")
     assert as_begun(run.parent / "none", today) == today

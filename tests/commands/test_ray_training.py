@@ -132,6 +132,8 @@ def stop_after(log, count):
 def test_flags_that_contradict_each_other(stores, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="--ray-address needs --ranks"):
         call(*training(stores, tmp_path / "a", "--ray-address", "127.0.0.1:1"))
+    with pytest.raises(ConfigError, match="4 does not divide over 3"):
+        call(*training(stores, tmp_path / "c", "--ranks", 3, "--ray-address", "127.0.0.1:1"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="under torchrun"):
         call(*training(stores, tmp_path / "b", "--ranks", 2))

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from depthtok.cli.main import app
 
-CLOCK = ("samples_per_s", "data_wait", "tflops", "mfu")
+CLOCK = ("samples_per_s", "data_wait", "tflops", "mfu", "validate_s")
 DEMO = Path(__file__).parents[2] / "vqvae" / "demo"
 MICRO = """
 base = "tiny"

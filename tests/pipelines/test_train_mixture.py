@@ -1,5 +1,7 @@
 """Stores of two data sets with cameras of other names, joined by a mixture."""
 
+from dataclasses import replace
+
 import pytest
 
 from depthtok.config import RunOptions
@@ -8,11 +10,12 @@ from depthtok.sources.rlds import RldsDirectory
 from pipelines.config import ConvertConfig
 from pipelines.convert.stage import ConvertStage
 from pipelines.run import run
-from pipelines.train_vla import samples
+from pipelines.train_vla import checks, samples
 from pipelines.train_vla.inputs import Stores
 from pipelines.train_vla.stores import OpenStores
 from tests.depthtok.sources.oxe import STEPS, TRUE, written
 from tests.vla.fakes import micro
+from vla.training.checkpoint import TrainingState
 
 NAMES = ("roboturk", "viola")
 
@@ -38,10 +41,11 @@ def config():
     )
 
 
-def joined(stated):
+def joined(stated, begun=None):
     opened = OpenStores.of(config(), stated)
     settings = samples.fit(config(), opened, None)
-    learn, _ = samples.datasets(settings, opened, stated.sampling_weight, 0.0, partial=False)
+    weights = stated.sampling_weight
+    learn, _ = samples.datasets(settings, opened, weights, 0.0, partial=False, begun=begun)
     return settings, learn
 
 
@@ -61,3 +65,17 @@ def test_without_a_mixture_the_names_must_be_the_same(stores):
 def test_weights_are_stated_once(stores):
     with pytest.raises(ConfigError, match="sampling_weight and mixture both"):
         joined(Stores(stores, sampling_weight=(1.0, 2.0), mixture="magic-soup-plus"))
+
+
+def test_a_run_goes_on_by_the_rule_it_was_begun_with(stores):
+    """One of a former version, whose state has none, drew the first steps of the store."""
+    stated = Stores(stores[:1], sampling_weight=(0.5,))
+    _, new = joined(stated)
+    state = TrainingState(0, new.norms())
+    _, before = joined(stated, state)
+    noted = checks.notes(new, None, None, None)
+    _, again = joined(stated, replace(state, notes=noted))
+    drawn = [[data.place(n) for n in range(len(data))] for data in (new, before, again)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert drawn[1][0] == (0, 0, 0)
+    assert checks.notes(before, None, None, state)["drawn"] == ""

@@ -1,11 +1,18 @@
-"""How many CPU threads a training takes."""
+"""How a training shares a machine: CPU threads, and rows of a batch."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 import torch
 
+from depthtok.errors import ConfigError
 from pipelines.device import training_threads
+from pipelines.train_vla import job
+from pipelines.train_vla.inputs import Stores
+from tests.vla import fakes
+from vla.run_options import TrainingOptions
+from vla.training.parallel import Ranks
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +43,12 @@ def test_a_count_is_taken_as_it_is(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     training_threads(3)
     assert torch.get_num_threads() == 3
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_anything_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "launched", lambda device: nullcontext((Ranks(0, 3), device)))
+    stores, out = Stores((tmp_path / "none",)), tmp_path / "run"
+    training = job.PolicyTraining(fakes.micro(), stores, out, TrainingOptions(), device="cpu")
+    with pytest.raises(ConfigError, match="4 does not divide over 3"), training.opened():
+        pass
+    assert not out.exists()

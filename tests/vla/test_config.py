@@ -48,6 +48,15 @@ def test_the_paper_in_numbers():
     assert (config.train.batch, config.train.lr) == (1024, 5e-5)
 
 
+@pytest.mark.parametrize("name", presets())
+def test_numbers_are_scaled_as_where_they_come_from(name):
+    """open-pi-zero's "bound" and OpenVLA's mixture are quantiles; the small ones keep their own."""
+    data = load(name).data
+    expected = "bounds" if name in ("tiny", "small") else "q99"
+    assert (data.action_norm, data.proprio_norm) == (expected, expected)
+    assert (data.empty_instructions == "drop") == (name == "bridge")
+
+
 def test_overrides_and_files(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('base = "tiny"\n[train]\nlr = 2\n[model.depth]\nfuture = 3\n')
@@ -80,6 +89,14 @@ def test_overrides_and_files(tmp_path):
 def test_nonsense_is_refused(over, message):
     with pytest.raises(ConfigError, match=message):
         load("tiny", over)
+
+
+def test_what_is_asked_of_a_depth_expert_is_asked_where_there_is_one():
+    larger = load("open-pi0", {"model.vision.image_size": 448}).model
+    assert larger.vision.grid == 32
+    load("open-pi0", {"model.vlm.layers": 9, "model.action.layers": 9})
+    with pytest.raises(ConfigError, match="16x16 code grid does not divide into 32x32"):
+        load("qdepth", {"model.vision.image_size": 448})
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,11 @@ from vla.data.normalise import Norms
 from vla.data.tokenizer import Tokenizer, prompt
 from vla.model.batch import Batch
 
+SCATTERED = "scattered"
+"""How a data set whose weight is no whole number is drawn from: by a random order of its steps."""
+BEFORE = ""
+"""Trainings that record no rule draw them as they are stored, the first ones in the first epoch."""
+SCATTER_SEED = 7_105_917  # the same for every training, as which episodes are held out is
 PROMPTS = 4096  # kept as tokens
 COUNTED = 20_000  # samples of which codes are counted
 
@@ -37,7 +42,8 @@ class Dataset:
     """All samples of a mixture: number -> sample, written into the rows of given arrays.
 
     With `augment`, pictures are changed as the settings say: for training, not for validation.
-    `held_out` says that the episodes are the held-out ones, for messages. Raises `ConfigError`
+    `held_out` says that the episodes are the held-out ones, for messages. `drawn` is how a part of
+    a data set is drawn: `SCATTERED`, or `BEFORE` for runs begun by it. Raises `ConfigError`
     where cameras, tokenizer, weights or depth do not fit the settings, and where a sample is
     missing.
     """
@@ -50,6 +56,7 @@ class Dataset:
         *,
         augment: bool = True,
         held_out: bool = False,
+        drawn: str = SCATTERED,
     ) -> None:
         if not members:
             raise ConfigError("no data set to train on")
@@ -82,10 +89,14 @@ class Dataset:
             self._require_samples(member, held_out=held_out)
         self._ends = [np.cumsum(m.episodes.lengths[m.episodes_used]) for m in members]
         self.sizes = [int(ends[-1]) for ends in self._ends]
-        drawn = [
+        counts = [
             max(1, round(size * m.weight)) for m, size in zip(members, self.sizes, strict=True)
         ]
-        self._bounds = np.cumsum(drawn)
+        self._bounds = np.cumsum(counts)
+        self._orders = [
+            Permutation(size, SCATTER_SEED) if drawn == SCATTERED and count % size else None
+            for count, size in zip(counts, self.sizes, strict=True)
+        ]
 
     def _require_samples(self, member: Member, *, held_out: bool) -> None:
         lengths = member.episodes.lengths[member.episodes_used]
@@ -157,6 +168,8 @@ class Dataset:
         start = int(self._bounds[which - 1]) if which else 0
         drawn = int(self._bounds[which]) - start
         step = (number - start + epoch * drawn) % self.sizes[which]
+        if (order := self._orders[which]) is not None:
+            step = order[step]
         row = int(np.searchsorted(self._ends[which], step, side="right"))
         before = int(self._ends[which][row - 1]) if row else 0
         return which, int(self.members[which].episodes_used[row]), step - before

@@ -11,6 +11,7 @@ from typing import Any
 from depthtok.config import digest
 from depthtok.intervals import Estimate
 from depthtok.pages.report import Report
+from vla.evaluation import compare
 from vla.training import checkpoint
 from vla.training.runlog import METRICS, VALIDATIONS
 from vla.training.soundness import read_log
@@ -24,6 +25,7 @@ FIGURES = {  # each taken from the last line that has it; its label
     "val_depth_error": "decoded depth error",
     "samples_per_s": "samples/s",
 }
+OF_CODES = tuple(f"val_{name}" for name in compare.OF_CODES)
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,17 @@ class AblationTable:
     targets: Collection[str] = ()  # what the depth experts predict
     units: Collection[str] = ()  # of the actions' errors: a digest for each kind
     held_out: Collection[str] = ()  # digests of the episodes that validated
+    codebooks: Collection[str | None] = ()  # fingerprints of theirs; None: not known
 
     @property
-    def one_loss(self) -> bool:
-        """Whether all depth losses have the same unit."""
-        return len(self.targets) < 2
+    def one_truth(self) -> bool:
+        """Whether all depth figures are of one target and, as far as is known, one codebook."""
+        return len(self.targets) < 2 and len({*self.codebooks} - {None}) < 2
 
     def figures(self) -> list[str]:
         """The figures that at least one run has and that can be compared."""
         present = {name for runs in self.values.values() for run in runs for name in run}
-        foreign = set() if self.one_loss else {"val_depth"}
+        foreign = set() if self.one_truth else set(OF_CODES)
         if len(self.units) > 1:
             foreign |= {name for name in FIGURES if name.startswith("val_action")}
         return [name for name in FIGURES if name in present - foreign]
@@ -63,9 +66,18 @@ class AblationTable:
             lines.append(
                 "Action errors differ in unit (normalisation, gripper or model.chunk): left out."
             )
-        if not self.one_loss:
-            names = ", ".join(sorted(self.targets))
-            lines.append(f"Depth losses of {names} differ in unit: left out.")
+        if not self.one_truth:
+            several = len(self.targets) > 1
+            of = ", ".join(sorted(self.targets)) if several else "different codebooks"
+            lines.append(
+                f"Depth loss, code accuracy and decoded depth error of {of} are each against "
+                "another truth: left out."
+            )
+        elif None in self.codebooks:
+            lines.append(
+                "Which codebooks the codes are of was not recorded for all runs: depth figures "
+                "compare those of one only."
+            )
         return lines
 
     def estimate(self, variant: str, figure: str) -> Estimate | None:
@@ -137,26 +149,33 @@ class RunFigures:
     target: str  # what its depth expert predicts; "": nothing
     unit: str  # of its action errors: a digest
     held_out: str  # digest of the episodes that validated; "": none
+    codebook: str | None = None  # fingerprint of that of its targets; None: not known, of old files
 
     @classmethod
     def of(cls, run: Path) -> RunFigures:
         """The latest figures of a run, and what they can be compared with."""
         newest = checkpoint.find(run)
-        config, norms = checkpoint.read_config(newest), checkpoint.read_state(newest).to_json()
+        config, state = checkpoint.read_config(newest), checkpoint.read_state(newest)
         depth = config.model.depth
         validations = read_log(run, VALIDATIONS)[-1:]
         return cls(
             _figures(run),
             depth.target if depth.supervised else "",
-            digest([norms["norms"], config.model.chunk]),
+            digest([state.to_json()["norms"], config.model.chunk]),
             digest(sorted(validations[0]["episodes"])) if validations else "",
+            state.codebook,
         )
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RunFigures:
         """The inverse of `dataclasses.asdict`. Raises `TypeError` or `LookupError`."""
         values = {str(name): float(value) for name, value in content["values"].items()}
-        return cls(values, *(str(content[name]) for name in ("target", "unit", "held_out")))
+        codebook = content.get("codebook")
+        return cls(
+            values,
+            *(str(content[name]) for name in ("target", "unit", "held_out")),
+            None if codebook is None else str(codebook),
+        )
 
 
 def table(runs: Mapping[str, Sequence[RunFigures]]) -> AblationTable:
@@ -167,6 +186,7 @@ def table(runs: Mapping[str, Sequence[RunFigures]]) -> AblationTable:
         {run.target for run in every} - {""},
         {run.unit for run in every},
         {run.held_out for run in every} - {""},
+        {run.codebook for run in every if run.target},
     )
 
 

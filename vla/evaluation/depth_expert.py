@@ -99,14 +99,16 @@ def _constant(
     np.add.at(table, (np.broadcast_to(positions, codes_NP.shape), codes_NP), 1)
     share_PK = table / len(codes_NP)
     likeliest = decode(share_PK.argmax(axis=1).astype(np.uint8).reshape(1, grid, grid))
-    examples = codes_NP[:: max(1, len(codes_NP) // 64)].astype(np.uint8).reshape(-1, grid, grid)
-    truth = decode(examples)
-    blank = np.zeros((len(examples), 1, 1, 3), np.uint8)
-    view = DepthView(blank, truth, np.broadcast_to(likeliest, truth.shape), grid)
+    errors = []
+    for start in range(0, len(codes_NP), BATCH):  # decoded, all at once would not fit
+        truth = decode(codes_NP[start : start + BATCH].astype(np.uint8).reshape(-1, grid, grid))
+        blank = np.zeros((len(truth), 1, 1, 3), np.uint8)
+        view = DepthView(blank, truth, np.broadcast_to(likeliest, truth.shape), grid)
+        errors.append(view.errors())
     return {
         "constant_depth": _least(share_PK, head),
         "constant_top1": float(share_PK.max(axis=1).mean()),
-        "constant_error": float(view.errors().mean()),
+        "constant_error": float(np.concatenate(errors).mean()),
     }
 
 

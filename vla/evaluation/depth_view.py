@@ -1,8 +1,8 @@
 """The depth expert's predictions, decoded to depth and shown next to the ground truth.
 
 Codes are decoded by a function that the caller passes in; predicted latents are mapped to their
-nearest code; pixel regression needs no decoding. Errors are computed on cell means, so that all
-targets are comparable.
+nearest code; pixel regression needs no decoding. The truth is what the true codes decode to, for
+pixels the stored depth: errors, of cell means, compare runs of one target and codebook only.
 """
 
 # B batch, M cameras with codes, K code positions of a camera, N outputs of the head for each

@@ -59,6 +59,7 @@ CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
     "Learning rate": (("lr",), "learning rate", False),
     "Samples per second": (("samples_per_s",), "samples/s", False),
     "Time spent waiting for data": (("data_wait",), "share of the time", False),
+    "Time of a validation": (("validate_s",), "s", False),
     "Share of the GPUs' peak (MFU)": (("mfu",), "share of the peak", False),
 }
 PREDICTED = {

@@ -19,6 +19,7 @@ WORDS = {
     "data_wait": "share of the time spent waiting for data",
     "mfu": "share of the GPUs' peak (MFU)",
     "tflops": "TFLOP/s",
+    "validate_s": "seconds of a validation",
     "val_action_mse": "held-out action error (MSE, normalised)",
     "val_action_mse_shuffled": "the same with the instruction of another task",
     "val_depth": "held-out depth loss",

@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from depthtok.errors import ConfigError, DepthtokError, TrainingError
+from depthtok.launch import local_rank, world_size
 from depthtok.log import warn
 from vla.model.gemma import GemmaLayer
 from vla.model.siglip import SiglipLayer
@@ -34,9 +35,9 @@ PATIENCE = timedelta(hours=2)  # how long ranks wait: one may fill a frame cache
 def launched(device: str) -> Iterator[tuple[Ranks, str]]:
     """This process's rank under torchrun, and its device; a single rank without torchrun.
 
-    torchrun sets rank and world size in the environment.
+    torchrun sets rank and world size in the environment. Raises `ConfigError` where it is half set.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 and "MASTER_ADDR" not in os.environ:
+    if not world_size():
         if device.startswith("cuda:"):
             torch.cuda.set_device(device)
         yield Ranks(), device
@@ -63,7 +64,7 @@ def _placed(device: str, gpus: int) -> tuple[str, str]:
     if shared:
         warn(f"{processes} processes share {usable} GPU: they talk through gloo, which is slow")
     if device == "cuda":
-        device = f"cuda:{int(os.environ['LOCAL_RANK']) % gpus}"
+        device = f"cuda:{local_rank() % gpus}"
     return device, "gloo" if shared else "nccl"
 
 

@@ -15,7 +15,12 @@ from vla.data.member import Member
 from vla.training import checkpoint
 from vla.training.checkpoint import TrainingState
 
-SET_LATER = ("model.depth.target_odds",)  # by presets, which runs had begun with before
+SET_LATER = (  # by presets, which runs had begun with before
+    "model.depth.target_odds",
+    "data.action_norm",
+    "data.proprio_norm",
+    "data.empty_instructions",
+)
 
 
 def identity(member: Member, size: int, cameras: Sequence[str]) -> list:

@@ -27,7 +27,8 @@ METRICS, VALIDATIONS = (
     "metrics.jsonl",
     "validation.jsonl",
 )  # of the run; of held-out episodes
-CLOCK = ("samples_per_s", "data_wait", "tflops", "mfu")  # what the clock says in METRICS
+CLOCK = ("samples_per_s", "data_wait", "tflops", "mfu", "validate_s")
+"""What the clock says in METRICS."""
 DIGITS = 16  # of a SHA-256, enough against accidents
 DAMAGED = "the log is damaged: restore it from a copy, or train into another --out"
 

@@ -8,6 +8,7 @@ continues exactly as if it had not been interrupted. The caller handles signals:
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -110,7 +111,8 @@ def train(
 
 
 class PolicyTrainer:
-    """A run: model, optimiser, average, step. Raises `ConfigError` for codes without a codebook."""
+    """A run: model, optimiser, average, step. Raises `ConfigError` for codes without a codebook,
+    and for a batch that does not divide over the ranks."""
 
     def __init__(
         self,
@@ -124,6 +126,8 @@ class PolicyTrainer:
         decode: Decode | None,
     ) -> None:
         self.options, self.device, self.out_dir = options, device, out_dir
+        self.ranks = Ranks.here()
+        self.rows = self.ranks.rows(config.train.batch)
         self.words = dataset.tokenizer
         if config.data.tokenizer == AUTO:
             config = config.updated({"data.tokenizer": self.words.name})
@@ -148,9 +152,7 @@ class PolicyTrainer:
             dataset.meanings(),
             dataset.orientations(),
         )
-        self.ranks = Ranks.here()
-        self.decode = decode
-        self.trackers = Trackers()
+        self.decode, self.trackers = decode, Trackers()
         self.flops = 3 * forward_flops(config.model)["total"]  # per sample: forward, backward
         self.peak_tflops = peak_tflops(device)
         self.step = 0
@@ -270,18 +272,17 @@ class PolicyTrainer:
     def _validate(self, dataset: Dataset) -> Line:
         """Scores on held-out samples of the weights used for acting (the average, if enabled); the
         weights with the best actions so far are saved."""
-        batch, average = self.config.train.batch, self.update.average
-        rows = self.ranks.rows(batch)
+        average, begun_s = self.update.average, time.perf_counter()
         with average.in_place_of(self.update.trained) if average else nullcontext():
-            share = self.options.micro_batch or rows.stop - rows.start
-            samples = self.options.validate_batches * batch
-            scores = validate(
-                self.model, dataset, share, samples, self.device, self.ranks, self.decode
-            )
+            share = self.options.micro_batch or self.rows.stop - self.rows.start
+            samples = self.options.validate_batches * self.config.train.batch
+            shared = self.device, self.ranks, self.decode, self.update.autocast
+            scores = validate(self.model, dataset, share, samples, *shared)
         if scores.view is not None and self.ranks.rank == 0:
             scores.view.save(self.out_dir)
         self.validation_log.write({"step": self.step, "episodes": scores.episodes})
         line = {f"val_{name}": value for name, value in scores.means.items()}
+        line["validate_s"] = time.perf_counter() - begun_s
         if line[BEST] <= self.best:
             self.best = line[BEST]
             self._write(self.out_dir / checkpoint.BEST, self._weights())

@@ -73,7 +73,7 @@ class Update:
         """Adds one micro-batch's gradient. Losses are weighted by the number of valid `actions`
         and `frames` in the global batch, so that all parts of all ranks sum to its mean."""
         config = self.config.train
-        with self._autocast():
+        with self.autocast():
             losses = self.called(part, noise, times)
         sums = {"flow": losses.flow * part.action_valid_BC.sum() / actions}
         loss = sums["flow"]
@@ -102,7 +102,7 @@ class Update:
         norms = []
         for loss_of in (lambda losses: losses.flow, lambda losses: weight * losses.taught):
             # A pass for each: compiled ones go backward only once.
-            with self._cast(), self._autocast():
+            with self._cast(), self.autocast():
                 loss = loss_of(self.model(batch.rows(0, size), noise, times))
             grads = torch.autograd.grad(loss, weights, allow_unused=True)
             norms.append(torch.nn.utils.get_total_norm([g for g in grads if g is not None]).item())
@@ -117,7 +117,8 @@ class Update:
         half = self.config.train.precision == "bf16" and self._plain_fast
         return cast_once(self.model, torch.bfloat16) if half else nullcontext()
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Within what the model computes as `train.precision` says."""
         bf16 = self.config.train.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, bf16)
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,6 +49,7 @@ def validate(
     device: torch.device | str,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     decode: Decode | None = None,
+    cast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Validation:
     """Evaluates the same `samples` samples with the same noise in every call, `share` at a time on
     each rank.
@@ -58,6 +60,8 @@ def validate(
     `depth_error` is the decoded error of the first `DECODED` samples of every batch, as a share of
     the range; those of the first batch are returned as images. Raises `TrainingError` for actions
     that are not finite.
+
+    `cast` is within what the model runs: a training's autocast.
     """
     model.eval()
     batch = share * ranks.count
@@ -72,7 +76,7 @@ def validate(
             rows = range(count * batch, (count + 1) * batch)[ranks.rows(batch)]
             noise = torch.stack([_noise(row, part.actions_BCA.shape[1:]) for row in rows])
             reworded = others.instead(part, [drawn[row] for row in rows])
-            scores, frames = _scores(model, part, reworded, noise.to(device), decode)
+            scores, frames = _scores(model, part, reworded, noise.to(device), decode, cast)
             view = view or frames
             all_scores.append(scores)
     model.train()
@@ -141,20 +145,27 @@ def _by_episode(
 
 
 def _scores(
-    model: QDepthVLA, batch: Batch, reworded: Batch | None, noise: Tensor, decode: Decode | None
+    model: QDepthVLA,
+    batch: Batch,
+    reworded: Batch | None,
+    noise: Tensor,
+    decode: Decode | None,
+    cast: Callable[[], AbstractContextManager[object]],
 ) -> tuple[dict[str, Float[Tensor, " B"]], DepthView | None]:
-    """Figures of every sample, NaN where it has none; and the frames decoded for them. `asked` is
-    the batch with other instructions, if there are any."""
-    error = _error(model, batch, noise)
-    errors = {"action_mse": error.square()}
-    if reworded is not None:
-        errors["action_mse_shuffled"] = _error(model, reworded, noise).square()
+    """Figures of every sample, NaN where it has none; and the frames decoded for them. `reworded`
+    is the batch with other instructions, if there are any."""
+    times = torch.full((len(batch),), 0.5, device=noise.device)
+    with cast():
+        error = _error(model, batch, noise)
+        errors = {"action_mse": error.square()}
+        if reworded is not None:
+            errors["action_mse_shuffled"] = _error(model, reworded, noise).square()
+        supervised = model.config.depth.supervised
+        predicted = model(batch, noise, times).depth_predicted if supervised else None
     errors |= {f"action_within_{t}": (error <= t).float() for t in THRESHOLDS}
     scores = {name: _over(x.mean(dim=-1), batch.action_valid_BC) for name, x in errors.items()}
-    if not model.config.depth.supervised:
+    if predicted is None:
         return scores, None
-    times = torch.full((len(batch),), 0.5, device=noise.device)
-    predicted = model(batch, noise, times).depth_predicted
     head, valid_BM = model.depth_head, batch.depth_valid_BM
     errors_BM = depth_errors(head.config, predicted, batch.depth_BMK, head.codebook_KD)
     scores["depth"] = _over(errors_BM, valid_BM)

@@ -10,6 +10,7 @@ from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
 from depthtok.held_out import BEFORE, KEYED, place
 from tests.vla import fakes
+from vla.data.dataset import BEFORE as BEGUN_IN_ORDER
 from vla.data.dataset import Dataset, SampleOrder
 from vla.data.member import Member, held_by, held_out, member, of_unknown_origin
 from vla.data.normalise import Norms, Scale
@@ -154,6 +155,47 @@ def test_mixtures_draw_by_weight(micro):
     assert len(set(epochs[0])) == 13 + 6
     assert len(set(of_b)) == 13  # what one epoch leaves out, another has
     assert set(data.norms()) == {"a", "b"}
+
+
+def of_weight(weight, config, count=40, **options):
+    """One data set of `count` episodes, drawn from by a weight."""
+    episodes = fakes.FakeEpisodes(count, 8)
+    one = join(config, fakes.FakeCodes(episodes, grid=4, codes=16), episodes, weight=weight)
+    return Dataset([one], config, ByteTokenizer(), **options)
+
+
+def drawn_steps(data, epoch):
+    return [data.place(number, epoch)[1:] for number in range(len(data))]
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.5])
+def test_a_part_of_a_data_set_is_spread_over_it(micro, weight):
+    data = of_weight(weight, micro())
+    size, count = data.sizes[0], len(data)
+    epochs = [drawn_steps(data, epoch) for epoch in range(20)]
+    extra = epochs[0][size:] if weight > 1 else epochs[0]
+    episodes = [index for index, _ in extra]
+    assert abs(np.mean(episodes) - 19.5) < 8
+    assert len(set(episodes)) > 15
+    everything = [step for epoch in epochs for step in epoch]
+    turns = [everything[n : n + size] for n in range(0, 20 * count - size + 1, size)]
+    assert all(len(set(turn)) == size for turn in turns)  # each in its turn
+
+
+def test_the_prior_counts_a_part_as_it_is_drawn(micro):
+    data = of_weight(0.1, micro())
+    for number, episode in enumerate(data.members[0].episodes._made):
+        data.members[0].codes._codes[episode.key]["main"][:] = number % 16
+    counts = data.code_counts()[0, 0]
+    assert counts.sum() == len(data)
+    assert (counts > 0).sum() > 8  # the first tenth has four
+
+
+def test_whole_weights_and_runs_of_former_versions_keep_the_order_of_the_store(micro):
+    in_order = [(index, step) for index in range(40) for step in range(8)][:-3]
+    for weight in (1.0, 3.0):
+        assert drawn_steps(of_weight(weight, micro()), 1) == in_order * int(weight)
+    assert drawn_steps(of_weight(0.1, micro(), drawn=BEGUN_IN_ORDER), 0) == in_order[:32]
 
 
 def join(config, codes, episodes=None, codebook="c0debook", **options):

@@ -167,9 +167,39 @@ def test_depth_losses_of_other_targets_are_not_tabulated(runs, tmp_path):
     alike = tabulate({"a": [runs / "a"], "b": [runs / "b"]})
     assert "val_depth" in alike.figures()
     mixed = tabulate({"a": [runs / "a"], "latents": [latents]})
-    assert "val_depth" not in mixed.figures()
+    assert not [name for name in mixed.figures() if name.startswith("val_depth")]
     assert "val_depth" not in mixed.to_json()["latents"]
-    assert mixed.words()[-1] == "Depth losses of codes, latents differ in unit: left out."
+    assert "of codes, latents are each against another truth: left out." in mixed.words()[-1]
+
+
+def test_depth_figures_of_other_codebooks_are_not_tabulated():
+    """Decoded error, too: a codebook that decodes to one image has none."""
+    values = {"val_action_mse": 1.0, "val_depth": 2.0, "val_depth_top1": 0.5, "val_depth_error": 0}
+    one = RunFigures(values, "codes", "u", "h", "one")
+    none = replace(one, target="", codebook="other")  # predicts nothing
+    assert "val_depth_error" in table({"a": [one], "b": [one], "none": [none]}).figures()
+    mixed = table({"a": [one], "b": [replace(one, codebook="other")]})
+    assert mixed.figures() == ["val_action_mse"]
+    assert "different codebooks" in mixed.told()[-1]
+
+
+def test_of_an_older_runs_figures_the_codebook_is_not_known():
+    recorded = RunFigures({"val_depth": 2.0}, "codes", "u", "h", "one")
+    old = {name: value for name, value in vars(recorded).items() if name != "codebook"}
+    tabulated = table({"a": [recorded], "b": [RunFigures.from_json(old)]})
+    assert tabulated.figures() == ["val_depth"]
+    assert "not recorded for all runs" in tabulated.told()[-1]
+    assert RunFigures.from_json(vars(recorded)) == recorded
+
+
+def test_a_decoded_error_of_another_target_wins_nothing(runs):
+    """Both have one; a's is of decoded codes, b's of latents."""
+    a = ValidatedRun.open(runs / "a")
+    episodes = {key: {**of, "depth_error": 0.1} for key, of in a.steps[4].items()}
+    a = replace(a, steps={4: episodes})
+    b = replace(a, settings={**a.settings, "model.depth.target": "latents"})
+    assert "depth_error" in TrainingComparison.of(a, a).figures()
+    assert "depth_error" not in TrainingComparison.of(a, b).figures()
 
 
 @pytest.mark.parametrize("over", [{"data__action_norm": "q99"}, {"model__chunk": 5}])

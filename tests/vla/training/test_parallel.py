@@ -1,6 +1,7 @@
 """Two ranks train as one process does, whole or sharded; their checkpoints are of one kind."""
 
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from vla.model.model import build
 from vla.run_options import TrainingOptions
 from vla.serving.policy import Policy
 from vla.training import checkpoint
-from vla.training.parallel import Ranks, _placed, spread
+from vla.training.parallel import Ranks, _placed, launched, spread
 from vla.training.train import train
 
 OPTIONS = TrainingOptions(
@@ -224,6 +225,26 @@ def test_ranks_on_ray_see_their_own_gpu_alone(monkeypatch):
     for name, value in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "8")):
         monkeypatch.setenv(name, value)
     assert _placed("cuda", 1) == ("cuda:0", "nccl")
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_master_alone_makes_no_ranks(alone, monkeypatch):
+    """Job scripts export one for everything; Kubeflow starts one process without LOCAL_RANK."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    names |= {} if alone else {"RANK": "0", "WORLD_SIZE": "1"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    with launched("cpu") as (ranks, device):
+        assert (ranks, device, dist.is_initialized()) == (Ranks(), "cpu", not alone)
+    assert _placed("cuda", 8) == ("cuda:0", "nccl")
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -2,7 +2,9 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -26,7 +28,7 @@ QUIET = TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=4)
 
 def lines(run):
     """The log, without what the clock says."""
-    clock = ("samples_per_s", "data_wait", "tflops", "mfu")
+    clock = ("samples_per_s", "data_wait", "tflops", "mfu", "validate_s")
     read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in clock} for line in read]
 
@@ -186,6 +188,20 @@ def test_judged_and_kept_are_the_weights_that_act(micro, toy, codebook, tmp_path
         model = load_model(tmp_path / "whole" / checkpoint.BEST, averaged=averaged)
         again = validate(model, data, 4, 8, "cpu").means["action_mse"]
         assert (again == pytest.approx(by_kind["whole"]["val_action_mse"])) == averaged
+
+
+def test_a_training_in_bf16_is_judged_in_it(micro, toy, codebook, tmp_path):
+    """And says how long that took."""
+    options = replace(QUIET, validate_every=2, validate_batches=2)
+    config = micro(train__steps=2, train__precision="bf16")
+    last = train(config, toy(config), tmp_path, options, codebook=codebook, validation=toy(config))
+    model, half = load_model(tmp_path / checkpoint.BEST), partial(torch.autocast, "cpu")
+    again = [
+        validate(model, toy(config), 4, 8, "cpu", cast=cast).means["action_mse"]
+        for cast in (partial(half, torch.bfloat16), partial(half, enabled=False), nullcontext)
+    ]
+    assert last.last["val_action_mse"] == again[0] != again[1] == again[2]
+    assert last.last["validate_s"] > 0
 
 
 def test_another_instruction_is_never_the_true_one(micro, toy, codebook, tmp_path):
