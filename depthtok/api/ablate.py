@@ -89,10 +89,11 @@ class SeedRun:
 
     def carry_out(self) -> None:
         """Trains, plays, and commits the result."""
+        from pipelines.ablate.learnt import of_training
         from pipelines.ablate.seed_result import SeedResult
         from vla.training import checkpoint
 
-        learns = _learnt(self.training)  # a store may have been made anew since the study began
+        learns = of_training(self.training)  # a store may be another than as the study began
         cost: dict[str, float | None] = {}
         resumed, since = bool(checkpoint.steps(self.run)), _cpu_s()
         announce(train_vla(**self.training))
@@ -105,13 +106,6 @@ class SeedRun:
         SeedResult.of(
             self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost, learns
         ).write(self.results)
-
-
-def _learnt(training: Mapping[str, Any]) -> dict[str, object]:
-    """What a training with these arguments of train_vla learns from."""
-    from pipelines.ablate.learnt import learnt
-
-    return learnt(*(training[name] for name in ("settings", "stores", "weights", "camera")))
 
 
 def _cpu_s() -> float:
@@ -155,6 +149,7 @@ def ablate(
 def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
     """Every run of a study, checked. On one core each has one thread, where the study does not say
     otherwise, so that its bits do not depend on how many run at once."""
+    from pipelines.ablate.learnt import of_training
     from pipelines.evaluate.judged import knows_codes
 
     trainings = study.trainings(threads=1 if one_core else None)
@@ -166,7 +161,7 @@ def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
         places = study.results, study.log(name, seed)
         of_trials = study.of_trials
         if name not in learns:
-            learns[name] = _learnt(arguments)
+            learns[name] = of_training(arguments)
         runs.append(SeedRun(*places, name, seed, out, arguments, playing, of_trials, learns[name]))
     return runs
 

@@ -111,8 +111,7 @@ def train(
 
 
 class PolicyTrainer:
-    """A run: model, optimiser, average, step. Raises `ConfigError` for codes without a codebook,
-    and for a batch that does not divide over the ranks."""
+    """A run. Raises `ConfigError` for codes without a codebook, a batch that ranks cannot share."""
 
     def __init__(
         self,
