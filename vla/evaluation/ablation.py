@@ -170,12 +170,9 @@ class RunFigures:
     def from_json(cls, content: Mapping[str, Any]) -> RunFigures:
         """The inverse of `dataclasses.asdict`. Raises `TypeError` or `LookupError`."""
         values = {str(name): float(value) for name, value in content["values"].items()}
+        target, unit, held_out = (str(content[name]) for name in ("target", "unit", "held_out"))
         codebook = content.get("codebook")
-        return cls(
-            values,
-            *(str(content[name]) for name in ("target", "unit", "held_out")),
-            None if codebook is None else str(codebook),
-        )
+        return cls(values, target, unit, held_out, None if codebook is None else str(codebook))
 
 
 def table(runs: Mapping[str, Sequence[RunFigures]]) -> AblationTable:

@@ -49,7 +49,7 @@ def validate(
     device: torch.device | str,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     decode: Decode | None = None,
-    cast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Validation:
     """Evaluates the same `samples` samples with the same noise in every call, `share` at a time on
     each rank.
@@ -61,7 +61,7 @@ def validate(
     the range; those of the first batch are returned as images. Raises `TrainingError` for actions
     that are not finite.
 
-    `cast` is within what the model runs: a training's autocast.
+    Within `autocast` is what the model computes: a training's own.
     """
     model.eval()
     batch = share * ranks.count
@@ -76,7 +76,7 @@ def validate(
             rows = range(count * batch, (count + 1) * batch)[ranks.rows(batch)]
             noise = torch.stack([_noise(row, part.actions_BCA.shape[1:]) for row in rows])
             reworded = others.instead(part, [drawn[row] for row in rows])
-            scores, frames = _scores(model, part, reworded, noise.to(device), decode, cast)
+            scores, frames = _scores(model, part, reworded, noise.to(device), decode, autocast)
             view = view or frames
             all_scores.append(scores)
     model.train()
@@ -150,12 +150,12 @@ def _scores(
     reworded: Batch | None,
     noise: Tensor,
     decode: Decode | None,
-    cast: Callable[[], AbstractContextManager[object]],
+    autocast: Callable[[], AbstractContextManager[object]],
 ) -> tuple[dict[str, Float[Tensor, " B"]], DepthView | None]:
     """Figures of every sample, NaN where it has none; and the frames decoded for them. `reworded`
     is the batch with other instructions, if there are any."""
     times = torch.full((len(batch),), 0.5, device=noise.device)
-    with cast():
+    with autocast():
         error = _error(model, batch, noise)
         errors = {"action_mse": error.square()}
         if reworded is not None:
