@@ -61,7 +61,7 @@ def validate(
     the range; those of the first batch are returned as images. Raises `TrainingError` for actions
     that are not finite.
 
-    `autocast` is within what the model runs: a training's autocast.
+    Within `autocast` is what the model computes: a training's own.
     """
     model.eval()
     batch = share * ranks.count

@@ -197,8 +197,8 @@ def test_a_training_in_bf16_is_judged_in_it(micro, toy, codebook, tmp_path):
     last = train(config, toy(config), tmp_path, options, codebook=codebook, validation=toy(config))
     model, half = load_model(tmp_path / checkpoint.BEST), partial(torch.autocast, "cpu")
     again = [
-        validate(model, toy(config), 4, 8, "cpu", cast=cast).means["action_mse"]
-        for cast in (partial(half, torch.bfloat16), partial(half, enabled=False), nullcontext)
+        validate(model, toy(config), 4, 8, "cpu", autocast=way).means["action_mse"]
+        for way in (partial(half, torch.bfloat16), partial(half, enabled=False), nullcontext)
     ]
     assert last.last["val_action_mse"] == again[0] != again[1] == again[2]
     assert last.last["validate_s"] > 0
