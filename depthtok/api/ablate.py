@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,12 +87,19 @@ class SeedRun:
             )
         return result if to_json(result.playing) == to_json(self.of_trials) else None
 
+    def learns_now(self) -> dict[str, object]:
+        """What it would learn from, if it were trained now."""
+        from pipelines.ablate.learnt import learnt
+
+        names = ("settings", "stores", "weights", "camera")
+        return learnt(*(self.training[name] for name in names))
+
     def carry_out(self) -> None:
         """Trains, plays, and commits the result."""
         from pipelines.ablate.seed_result import SeedResult
         from vla.training import checkpoint
 
-        learns = _learnt(self.training)  # a store may have been made anew since the study began
+        learns = self.learns_now()  # a store may have been made anew since the study began
         cost: dict[str, float | None] = {}
         resumed, since = bool(checkpoint.steps(self.run)), _cpu_s()
         announce(train_vla(**self.training))
@@ -105,13 +112,6 @@ class SeedRun:
         SeedResult.of(
             self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost, learns
         ).write(self.results)
-
-
-def _learnt(training: Mapping[str, Any]) -> dict[str, object]:
-    """What a training with these arguments of train_vla learns from."""
-    from pipelines.ablate.learnt import learnt
-
-    return learnt(*(training[name] for name in ("settings", "stores", "weights", "camera")))
 
 
 def _cpu_s() -> float:
@@ -164,10 +164,10 @@ def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
         depth = arguments["settings"].model.depth
         playing = study.played(out, depth.target if knows_codes(depth) else "")
         places = study.results, study.log(name, seed)
-        of_trials = study.of_trials
+        run = SeedRun(*places, name, seed, out, arguments, playing, study.of_trials, {})
         if name not in learns:
-            learns[name] = _learnt(arguments)
-        runs.append(SeedRun(*places, name, seed, out, arguments, playing, of_trials, learns[name]))
+            learns[name] = run.learns_now()
+        runs.append(replace(run, learns=learns[name]))
     return runs
 
 
