@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,13 +87,19 @@ class SeedRun:
             )
         return result if to_json(result.playing) == to_json(self.of_trials) else None
 
+    def learns_now(self) -> dict[str, object]:
+        """What it would learn from, if it were trained now."""
+        from pipelines.ablate.learnt import learnt
+
+        names = ("settings", "stores", "weights", "camera")
+        return learnt(*(self.training[name] for name in names))
+
     def carry_out(self) -> None:
         """Trains, plays, and commits the result."""
-        from pipelines.ablate.learnt import of_training
         from pipelines.ablate.seed_result import SeedResult
         from vla.training import checkpoint
 
-        learns = of_training(self.training)  # a store may be another than as the study began
+        learns = self.learns_now()  # a store may have been made anew since the study began
         cost: dict[str, float | None] = {}
         resumed, since = bool(checkpoint.steps(self.run)), _cpu_s()
         announce(train_vla(**self.training))
@@ -149,7 +155,6 @@ def ablate(
 def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
     """Every run of a study, checked. On one core each has one thread, where the study does not say
     otherwise, so that its bits do not depend on how many run at once."""
-    from pipelines.ablate.learnt import of_training
     from pipelines.evaluate.judged import knows_codes
 
     trainings = study.trainings(threads=1 if one_core else None)
@@ -159,10 +164,10 @@ def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
         depth = arguments["settings"].model.depth
         playing = study.played(out, depth.target if knows_codes(depth) else "")
         places = study.results, study.log(name, seed)
-        of_trials = study.of_trials
+        run = SeedRun(*places, name, seed, out, arguments, playing, study.of_trials, {})
         if name not in learns:
-            learns[name] = of_training(arguments)
-        runs.append(SeedRun(*places, name, seed, out, arguments, playing, of_trials, learns[name]))
+            learns[name] = run.learns_now()
+        runs.append(replace(run, learns=learns[name]))
     return runs
 
 

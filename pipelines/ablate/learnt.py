@@ -46,17 +46,6 @@ def learnt(
     }
 
 
-def of_training(arguments: Mapping[str, object]) -> dict[str, object]:
-    """The same of the arguments of `depthtok.train_vla`, by name."""
-    config, stores = arguments["settings"], arguments["stores"]
-    weights, camera = arguments["weights"], arguments["camera"]
-    assert isinstance(config, Config)
-    assert isinstance(stores, Stores)
-    assert isinstance(weights, str | None)
-    assert isinstance(camera, Sequence | None)
-    return learnt(config, stores, weights, camera)
-
-
 def differences(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """The names of what is another thing, as far as that can be said."""
     return [name for name in then if name in now and _differ(then[name], now[name])]
