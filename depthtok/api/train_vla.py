@@ -110,6 +110,7 @@ def train_vla(
     settings = samples.fit(settings, opened, camera)
     uses_codes = settings.model.depth.uses_depth and settings.model.depth.target != "pixels"
     failed = checks.failed_episodes(opened)
+    checks.tell_what_is_outdated(opened)
     notes = {
         "weights": weights,
         "left_out": failed,

@@ -8,8 +8,10 @@ from typing import Any
 from depthtok.errors import ConfigError, StaleStore
 from depthtok.log import warn
 from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.failures import in_words, left_out
+from depthtok.stores.store import Store
 from pipelines.train_vla.stores import OpenStores, Targets, member_names
 from vla.config import Config
 from vla.data.controls import records
@@ -213,3 +215,14 @@ def failed_episodes(opened: OpenStores) -> dict[str, dict[str, int]]:
     last = opened.targets or opened.episodes
     counts = dict(zip(member_names(opened.episodes), map(left_out, last), strict=True))
     return {name: stages for name, stages in counts.items() if stages}
+
+
+def tell_what_is_outdated(opened: OpenStores) -> None:
+    """Warns of depth and codes that are not of what their sources hold now. Of other pictures than
+    the episodes' they are refused later; of other intrinsics, say, a warning is all there is."""
+    from depthtok.stores.lineage import outdated
+
+    for target in opened.targets:
+        store = target if isinstance(target, CodeStore) else target.source
+        for line in outdated(store) if isinstance(store, Store) else ():
+            warn(line)
