@@ -85,6 +85,7 @@ def test_who_died_before_the_answer_is_said():
     theirs.close()
     process = get_context("spawn").Process()
     process.start()
+    process.join()
     gone = shared._Simulating(process, ours, torch.Generator())
     with pytest.raises(DepthtokError, match=r"a worker process died \(exit code 0\)"):
         shared._send(gone, None)
