@@ -199,7 +199,7 @@ def counted(config: Config, batch: int, fast: bool, passes: int = 1) -> Counting
         )
         with Counting() as counting, update._cast():
             for _ in range(passes):
-                with update._autocast():
+                with update.autocast():
                     losses = model(data, noise, torch.empty(batch))
                 (losses.flow + losses.depth).backward()
     return counting
