@@ -140,10 +140,11 @@ def _here(job: PolicyTraining) -> Result:
 def _on_ray(job: PolicyTraining, opened: OpenStores, ranks: int, address: str | None) -> Result:
     """The training on Ray, watched from here."""
     from depthtok.disk.locks import writing
+    from depthtok.launch import world_size
     from pipelines.ray.ranks import run_on_ranks
     from vla.training.parallel import Ranks
 
-    if "WORLD_SIZE" in os.environ:
+    if world_size():
         raise ConfigError(
             "--ranks under torchrun, which has started its own", remedy="leave --ranks out"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +59,11 @@ def of(config: Config, options: TrainingOptions, ranks: int) -> MemoryPlan:
     """The plan of a training on `ranks` processes (0: those of torchrun, or one)."""
     import torch
 
+    from depthtok.launch import world_size
     from vla.training.memory import needed
     from vla.training.parallel import Ranks
 
-    count = ranks or int(os.environ.get("WORLD_SIZE", 1))
+    count = ranks or world_size() or 1
     rows = Ranks(0, count).rows(config.train.batch)
     share = rows.stop - rows.start
     samples = min(options.micro_batch or share, share)

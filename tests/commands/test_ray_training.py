@@ -134,6 +134,8 @@ def test_flags_that_contradict_each_other(stores, tmp_path, monkeypatch):
         call(*training(stores, tmp_path / "a", "--ray-address", "127.0.0.1:1"))
     with pytest.raises(ConfigError, match="4 does not divide over 3"):
         call(*training(stores, tmp_path / "c", "--ranks", 3, "--ray-address", "127.0.0.1:1"))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    one_of_two = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in one_of_two.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="under torchrun"):
         call(*training(stores, tmp_path / "b", "--ranks", 2))
