@@ -54,10 +54,12 @@ class GripperChange:
         return converted
 
 
-def require_aspects(names: Collection[str], where: str, choices: tuple[str, ...] = ASPECTS) -> None:
-    """Raises `ConfigError` for a name that is not one of `choices`."""
+def require_aspects(
+    names: Collection[str], setting: str, choices: tuple[str, ...] = ASPECTS
+) -> None:
+    """Raises `ConfigError` for a name in this setting or flag that is not one of `choices`."""
     for name in names:
-        _require_known(name, choices, where)
+        _require_known(name, choices, setting)
 
 
 def require_gripper(name: str, where: str) -> None:
