@@ -89,7 +89,8 @@ class Meaning:
     @property
     def unknown(self) -> list[str]:
         """What is not known, in words, for people; [] where everything is."""
-        unknown = ["gripper convention"] if self.gripper == UNKNOWN else []
+        gripper = "gripper convention" if self.gripper_columns else "gripper column, if any"
+        unknown = [gripper] if self.gripper == UNKNOWN else []
         unknown += ["rate"] if self.fps is None else []
         for name, columns in (("action", self.action), ("state", self.proprio)):
             for what in ("reference", "unit"):

@@ -91,7 +91,7 @@ def _head(
     hint = (
         "open1_closed0 is the aim, see docs/schemas.md"
         if gripper
-        else 'no column is known to be a gripper; name one "gripper" in dims if it is'
+        else 'name its column "gripper" in dims; "none" if there is no gripper'
     )
     return (
         f"# A draft made from the features of {name}. Go through the lines marked `check`.\n"
@@ -99,7 +99,7 @@ def _head(
         'status = "unseen"\n\n'
         f"{_rate(fps)}\n"
         f"{_instructions(features)}"
-        f'gripper = "{"unknown" if gripper else "none"}"  # check: {hint}\n'
+        f'gripper = "unknown"  # check: {hint}\n'
     )
 
 

@@ -312,7 +312,7 @@ def _check_consistency(schema: Schema, location: str) -> None:
             raise SchemaError(f"{location}: there is no [[{kind}]]", remedy="add at least one")
     if schema.fps is not None and not 0 < schema.fps < float("inf"):
         raise SchemaError(f"{location}: fps = {schema.fps}", remedy="give frames per second")
-    if (schema.gripper == "none") == bool(schema.gripper_dims):
+    if schema.gripper != "unknown" and (schema.gripper == "none") == bool(schema.gripper_dims):
         raise SchemaError(
             f"{location}: gripper = {schema.gripper!r}, with gripper columns {schema.gripper_dims}",
             remedy='name its columns "gripper" in dims; gripper = "none" means no gripper',

@@ -71,17 +71,24 @@ def warnings(
         for aspect, names in unlike(meanings, state=config.model.proprio_dim > 0).items()
     ]
     for name, meaning in meanings.items():
-        gripper = meaning.gripper == UNKNOWN and bool(meaning.gripper_columns)
+        gripper = meaning.gripper == UNKNOWN
         if columns := _unknown_columns(meaning, state=config.model.proprio_dim > 0):
-            asks = " (`eval` and `serve` will ask for the gripper)" if gripper else ""
+            asked = gripper and meaning.gripper_columns
+            asks = " (`eval` and `serve` will ask for the gripper)" if asked else ""
             lines.append(
                 f"what the numbers of {name} mean is not known: "
                 f"{', '.join([*columns, 'gripper'] if gripper else columns)}{asks}. {COMPLETE}"
             )
-        elif gripper:
+        elif gripper and meaning.gripper_columns:
             lines.append(
                 f"what the gripper of {name} means is not known: `eval` and `serve` will ask for "
                 f"it (state `gripper` in its schema: one of {', '.join(GRIPPERS)})"
+            )
+        elif gripper:
+            lines.append(
+                f"which action column of {name} is a gripper, if any, is not known, so all are "
+                'normalised: name it "gripper" in the `dims` of its schema, or state '
+                'gripper = "none"'
             )
     return lines + _orientations(orientations, config.data.cameras)
 

@@ -40,10 +40,10 @@ def vector(name, *shape, dtype="float32", said=""):
 
 def test_the_last_joint_is_no_gripper_without_evidence(drafted):
     schema, text = drafted(features())
-    assert (schema.gripper, schema.gripper_dims) == ("none", ())
-    assert 'name one "gripper" in dims' in text
+    assert (schema.gripper, schema.gripper_dims) == ("unknown", ())
+    assert 'name its column "gripper" in dims; "none" if there is no gripper' in text
     joints = np.linspace(0, 1, 40)[:, None] * np.ones(7)
-    assert drafted(features(), {"steps/action": [joints]})[0].gripper == "none"
+    assert drafted(features(), {"steps/action": [joints]})[0].gripper_dims == ()
 
 
 @pytest.mark.parametrize("apart", ["\n ", "\r\n\t", "  "])
@@ -76,7 +76,7 @@ def test_a_gripper_is_seen_though_the_last_action_is_no_number(drafted):
 def test_the_mark_of_the_end_is_no_gripper(drafted):
     actions = np.linspace(-1, 1, 30)[:, None] * np.ones(7)
     actions[:, 6] = np.arange(30) == 29
-    assert drafted(features(), {"steps/action": [actions] * 3})[0].gripper == "none"
+    assert drafted(features(), {"steps/action": [actions] * 3})[0].gripper_dims == ()
 
 
 def test_a_gripper_between_joints_keeps_its_place(drafted):
@@ -250,6 +250,7 @@ def test_what_a_draft_does_not_know_is_said(drafted):
     schema, _ = drafted(features(vector("state", 8)))
     assert schema.unknown == [
         "orientation of image",
+        "gripper column, if any",
         "rate",
         "reference of 7 action columns",
         "unit of 7 action columns",

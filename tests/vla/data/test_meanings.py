@@ -22,6 +22,7 @@ from vla.training import checkpoint
 from vla.training.train import train
 
 JOINTS = (*(Column(f"j{n}") for n in range(6)), Column("gripper"))
+NO_GRIPPER = tuple(Column(f"j{n}") for n in range(7))
 DELTA = tuple(Column(c.name, "delta", "m") for c in MEANING.action)
 KNOWN = replace(
     MEANING, action=DELTA, proprio=tuple(Column(c.name, "absolute", "rad") for c in MEANING.proprio)
@@ -98,6 +99,11 @@ def test_what_is_unknown_is_said(micro):
             True,
             "unit of 1 action column, reference of 1 action column",
         ),
+        (
+            {"action": NO_GRIPPER, "gripper": "unknown"},
+            True,
+            "unit and reference of 7 action columns, gripper",
+        ),
         ({"proprio": MEANING.proprio}, True, "unit and reference of 8 state columns"),
         ({"proprio": MEANING.proprio}, False, None),
         ({"fps": None}, True, None),
@@ -114,6 +120,15 @@ def test_what_a_draft_leaves_open_of_actions_is_said_once(micro, changes, states
     assert head == f"what the numbers of a mean is not known: {said}"
     assert "depthtok inspect DIR --draft > FILE" in remedy
     assert "--schema FILE --out EPISODES --overwrite" in remedy
+
+
+def test_a_gripper_that_no_one_named_is_said(micro):
+    """All else is stated: without this line a gripper is normalised like a joint."""
+    joints = tuple(Column(c.name, "absolute", "rad") for c in NO_GRIPPER)
+    meaning = replace(KNOWN, action=joints, gripper="unknown")
+    (line,) = meanings.warnings({"a": meaning}, {}, micro())
+    assert line.startswith("which action column of a is a gripper, if any, is not known")
+    assert meanings.warnings({"a": replace(meaning, gripper="none")}, {}, micro()) == []
 
 
 @pytest.mark.parametrize("name", ["libero", "bridge_dataset", "metaworld_depth"])
