@@ -73,8 +73,9 @@ class ClosedLoop:
         mixed = [arm for arm, found in digests.items() if len(found) > 1]
         if mixed:
             return [
-                f"The seeds of {', '.join(mixed)} did not all learn from the same stores: one was "
-                "made anew between them, and what they differ in may be a part of the differences."
+                f"The seeds of {', '.join(mixed)} did not all learn from the same stores, or by the "
+                "same codebook: one was made anew between them, and what they differ in may be a "
+                "part of the differences."
             ]
         groups: dict[str, list[str]] = {}
         for arm, found in digests.items():
