@@ -41,7 +41,7 @@ def annotate(
     source: Annotated[
         Path,
         Positional(
-            "EPISODES|RLDS_DIR|VIDEOS",
+            "EPISODES|DATA|VIDEOS",
             "an EpisodeStore, a data set, a video, or a folder of videos or images",
         ),
     ],

@@ -29,8 +29,8 @@ def inspect(
 ) -> Inspection:
     """Summarise data sets, stores, codebooks, runs, evaluations.
 
-    An RLDS data set without a schema gets a draft of one; `--draft` prints that alone. For several
-    EpisodeStores the statistics of their mixture come last.
+    A data set (RLDS, LeRobot, HDF5) without a schema gets a draft of one; `--draft` prints that
+    alone. For several EpisodeStores the statistics of their mixture come last.
 
     Example: depthtok inspect my_dataset/1.0.0
     """

@@ -128,9 +128,9 @@ def run(
 ) -> WholeRun | RunPlan:
     """Run or resume all stages that a TOML file describes.
 
-    [data] names the RLDS directories. A table per command holds its flags ([annotate] estimator =
-    "vits"), [how] those that all stages share (workers = 8). Stages without a table run with their
-    defaults; `skip = true` leaves one out.
+    [data] names the data sets. A table per command holds its flags ([annotate] estimator = "vits"),
+    [how] those that all stages share (workers = 8). Stages without a table run with their defaults;
+    `skip = true` leaves one out.
 
     Example: depthtok run docs/example.toml
     """

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 
 from depthtok.config import digest
 from depthtok.disk.files import write_atomic
@@ -110,6 +111,12 @@ class SeedResult:
     def won(self) -> dict[str, bool]:
         """The success of every trial, by name."""
         return {name: as_type(bool, trial["success"]) for name, trial in self.trials.items()}
+
+    def mean_of(self, measure: str) -> float | None:
+        """The mean of a figure of the trials over those that have it; None where none has."""
+        values = [trial.get(measure) for trial in self.trials.values()]
+        numbers = [value for value in values if isinstance(value, float)]
+        return fmean(numbers) if numbers else None
 
     @property
     def rate(self) -> float | None:

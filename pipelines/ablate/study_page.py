@@ -65,7 +65,22 @@ class ClosedLoop:
             )
         if self.spread:
             lines.append(self.spread.words())
+        lines += self._of_depth()
         return [*lines, *(one.told() for one in self.foretold)]
+
+    def _of_depth(self) -> list[str]:
+        """How well each arm predicts depth in its trials: where codes are no better than a
+        control's, success says nothing of correct depth."""
+        lines = []
+        for arm, results in self.arms.items():
+            right = [100 * x for r in results if (x := r.mean_of("code_agreement")) is not None]
+            errors = [x for r in results if (x := r.mean_of("disparity_error")) is not None]
+            if right and errors:
+                lines.append(
+                    f"{arm}, depth in its trials: {Estimate.of(right)} % of the predicted codes "
+                    f"are right, and decoded they are off by {Estimate.of(errors)} of the range."
+                )
+        return lines
 
     def _of_stores(self) -> list[str]:
         """What is to be said of the stores that were learnt from: one line, or none."""
@@ -73,9 +88,9 @@ class ClosedLoop:
         mixed = [arm for arm, found in digests.items() if len(found) > 1]
         if mixed:
             return [
-                f"The seeds of {', '.join(mixed)} did not all learn from the same stores, or by the "
-                "same codebook: one was made anew between them, and what they differ in may be a "
-                "part of the differences."
+                f"The seeds of {', '.join(mixed)} did not all learn from the same stores, or not "
+                "with the same codebook: one was made anew between them, and what they differ in "
+                "may be a part of the differences."
             ]
         groups: dict[str, list[str]] = {}
         for arm, found in digests.items():

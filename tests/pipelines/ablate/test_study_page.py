@@ -25,3 +25,15 @@ def test_arms_of_other_stores_are_told_apart_from_seeds_of_other_stores():
     mixed = said(true="aa", shuffled="ab")
     assert "The seeds of shuffled did not all learn from the same stores" in mixed
     assert "These arms" not in mixed
+
+
+def test_how_well_depth_is_predicted_in_the_trials_is_told():
+    seeds = {
+        seed: {"t-0": {"success": True, "code_agreement": share, "disparity_error": 0.125}}
+        for seed, share in enumerate((0.25, 0.251))
+    }
+    results = [replace(result(seed, [1], [True]), trials=trials) for seed, trials in seeds.items()]
+    text = " ".join(ClosedLoop({"true": results, "none": arms(none="a")["none"]}, []).told())
+    assert "true, depth in its trials: 25.05 ± 0.64 % of the predicted codes are right" in text
+    assert "off by 0.125 ± 0 of the range" in text
+    assert "none, depth" not in text
