@@ -132,7 +132,7 @@ def test_no_joint_is_called_a_gripper_without_evidence(walked):
     if walked.name == "bridge":
         assert (meaning.gripper, meaning.gripper_columns) == ("open1_closed0", (6,))
     else:
-        assert (meaning.gripper, meaning.gripper_columns) == ("none", ())
+        assert (meaning.gripper, meaning.gripper_columns) == ("unknown", ())
 
 
 def test_no_state_is_dropped_silently(walked):
