@@ -27,6 +27,7 @@ Numbers = Sequence[float | None] | Shaped[np.ndarray, " n"]
 Line = tuple[Numbers, Numbers]  # x and y, of equal length
 ForestRow = tuple[str, float, float | None, float | None]  # label, estimate, its interval
 SIZE, WIDE, SMALL = (4.0, 2.5), (8.4, 2.7), (3.6, 2.1)  # inches
+ROW = 0.19  # inches of a row of a forest plot, so that labels of TICK points stay apart
 LABEL, TICK = 9, 8  # points: read on a telephone, too, where SIZE is as wide as the page
 
 
@@ -123,7 +124,8 @@ def draw_forest(title: str, rows: Sequence[ForestRow], x_label: str, wide: bool)
         axes.set_yticks(range(len(rows)), labels, parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
 
-    return _drawing(title, paint, x_label, "", WIDE if wide else SIZE)
+    width, height = WIDE if wide else SIZE
+    return _drawing(title, paint, x_label, "", (width, max(height, ROW * len(rows) + 0.8)))
 
 
 def thinned(

@@ -153,9 +153,10 @@ class ClosedLoop:
         page.forest(title, forest_rows(compared), POINTS)
         for contrast in compared:
             if contrast.seeds > 1:
+                a, b = ({r.seed for r in self.arms[arm]} for arm in (contrast.a, contrast.b))
                 seeds: list[ForestRow] = [
-                    (f"pair of seeds {number + 1}", 100 * value, None, None)
-                    for number, value in enumerate(contrast.by_seed)
+                    (f"seed {seed}", 100 * value, None, None)
+                    for seed, value in zip(sorted(a & b), contrast.by_seed, strict=True)
                 ]
                 title = f"{contrast.a} - {contrast.b}, seed by seed"
                 page.forest(title, [*seeds, *forest_rows([contrast])], POINTS)

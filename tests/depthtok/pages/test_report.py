@@ -16,7 +16,7 @@ from depthtok.data import DepthKind
 from depthtok.errors import OutputError
 from depthtok.pages.colour import INVALID, code_picture, colourise
 from depthtok.pages.pictures import FrameRow, Picture
-from depthtok.pages.plots import MOST_POINTS, Panel, thinned
+from depthtok.pages.plots import MOST_POINTS, TICK, Panel, draw_forest, thinned
 from depthtok.pages.report import LIMIT, Report
 from depthtok.pages.scale import ColourScale, even_bar
 from depthtok.pages.sections import with_drawings
@@ -245,3 +245,9 @@ def test_a_forest_shows_intervals_that_are_known():
     assert html == page.html("t.json")
     lines = html.count("stroke-width: 1.8")
     assert lines == 1  # the one interval
+
+
+def test_rows_of_a_long_forest_stay_apart():
+    rows = [(f"seed {seed}", 1.0, None, None) for seed in range(40)]
+    height = float(re.search(r'viewBox="0 0 \S+ (\S+)"', str(draw_forest("t", rows, "x", True)))[1])
+    assert height > 40 * TICK * 1.5

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from depthtok.pages.report import Report
 from pipelines.ablate.study_page import ClosedLoop
 from tests.pipelines.ablate.test_foretelling import result
 
@@ -37,3 +38,16 @@ def test_how_well_depth_is_predicted_in_the_trials_is_told():
     assert "true, depth in its trials: 25.05 ± 0.64 % of the predicted codes are right" in text
     assert "off by 0.125 ± 0 of the range" in text
     assert "none, depth" not in text
+
+
+def test_differences_by_seed_are_under_the_names_of_the_seeds():
+    won = {"a": (True, False), "b": (False, False)}
+    results = {
+        arm: [
+            replace(result(seed, [1], [one]), arm=arm) for seed, one in zip((7, 5), ws, strict=True)
+        ]
+        for arm, ws in won.items()
+    }
+    page = ClosedLoop(results, [("a", "b")]).report(Report("t")).to_json()
+    (by_seed,) = (part for part in page["sections"] if part.get("title") == "a - b, seed by seed")
+    assert [row[:2] for row in by_seed["rows"][:2]] == [["seed 5", 0.0], ["seed 7", 100.0]]
