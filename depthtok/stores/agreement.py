@@ -141,7 +141,8 @@ def stated(meaning: Meaning | None, gripper: str | None, otherwise: Meaning) -> 
     """A policy's meaning, with its gripper as the user states it where it does not itself; of a
     policy that says nothing, all but the gripper is as in `otherwise`.
 
-    Raises `ConfigError` where the two contradict each other, or this is no convention.
+    Raises `ConfigError` where the two contradict each other, where no column of the policy is a
+    gripper's, or this is no convention.
     """
     if gripper is None:
         return meaning
@@ -150,6 +151,12 @@ def stated(meaning: Meaning | None, gripper: str | None, otherwise: Meaning) -> 
         raise ConfigError(
             f"the policy's gripper is {meaning.gripper}, as its training data say, not {gripper}",
             remedy="leave out the flag that states it",
+        )
+    if meaning is not None and not meaning.gripper_columns:
+        raise ConfigError(
+            f"no action column of the policy is named a gripper, so {gripper} would change nothing",
+            remedy="name it in the schema of its training data, convert and train again; or leave "
+            "out the flag that states it",
         )
     return replace(meaning or otherwise, gripper=gripper)
 

@@ -86,3 +86,11 @@ def test_what_is_stated_may_not_contradict_the_training_data():
     assert stated(POLICY, None, LIBERO) == POLICY
     with pytest.raises(ConfigError, match="'open'"):
         stated(None, "open", LIBERO)
+
+
+def test_a_gripper_that_no_column_is_of_is_not_stated():
+    """All columns were normalised: the flag would change nothing, in silence."""
+    policy = Meaning(tuple(Column(f"action_{n}") for n in range(7)), (), gripper="unknown")
+    with pytest.raises(ConfigError, match="no action column of the policy is named a gripper"):
+        stated(policy, "open1_closed0", LIBERO)
+    assert stated(policy, None, LIBERO) == policy
